@@ -1,0 +1,121 @@
+"""How every service is put together: telemetry > guard > raw routes | strict bodies > FastAPI."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kit import problems
+from kit.bodies import StrictBodies, answer
+from kit.callers import PUBLIC
+from kit.guard import Authenticator, Guard
+from kit.routes import RawRoute, RouteTable
+from kit.telemetry import Telemetry
+from kit.tokens import Verifier
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
+JSON = {"content-type": "application/json"}
+
+
+def make_api(name: str, lifespan: Lifespan) -> FastAPI:
+    """A FastAPI of the suite: problems for errors, no page that loads from elsewhere, no redirects of paths."""
+    api = FastAPI(
+        title=name, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    problems.install(api)
+    return api
+
+
+class Service:
+    """One service as an ASGI application. `draining` is set by kit.server when it is asked to end."""
+
+    def __init__(
+        self,
+        api: FastAPI,
+        *,
+        raw: Sequence[RawRoute] = (),
+        ready: Callable[[Mapping[str, Any]], Mapping[str, object] | None] = lambda state: None,
+        authenticators: Mapping[str, Authenticator],
+        metrics: bool = True,
+    ) -> None:
+        """`ready(state)` says what the main work still lacks, or None: then the process is ready (rule 10)."""
+        self.api = api
+        self.draining = False
+        self._ready = ready
+        self._raw = [*self._own_routes(metrics=metrics), *raw]
+        self.routes = RouteTable(api, self._raw)
+        self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stack(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with what the raw routes say of themselves."""
+        document = dict(self.api.openapi())
+        paths = dict(document.get("paths", {}))
+        for route in self._raw:
+            if route.openapi:
+                paths[route.path.replace(":path}", "}")] = {**paths.get(route.path, {}), **route.openapi}
+        return {**document, "paths": paths}
+
+    def _own_routes(self, *, metrics: bool) -> list[RawRoute]:
+        get = frozenset({"GET"})
+        own = {"/livez": self._livez, "/readyz": self._readyz, "/openapi.json": self._openapi}
+        if metrics:
+            own["/metrics"] = self._metrics
+        return [RawRoute(get, path, endpoint, PUBLIC) for path, endpoint in own.items()]
+
+    async def _livez(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, 200, b'{"live":true}', JSON)
+
+    async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lacking = {"draining": True} if self.draining else self._ready(scope["state"])
+        body = orjson.dumps({"ready": lacking is None, **(lacking or {})})
+        await answer(send, 200 if lacking is None else 503, body, JSON)
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, 200, orjson.dumps(self.openapi()), JSON)
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, 200, generate_latest(), {"content-type": CONTENT_TYPE_LATEST})
+
+
+class _Dispatcher:
+    """Sends a request to the raw route that the guard found for it, and everything else to FastAPI."""
+
+    def __init__(self, strict: ASGIApp, api: ASGIApp) -> None:
+        self._strict = strict
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._api(scope, receive, send)
+            return
+        match = scope["state"]["match"]
+        if match is not None and match.endpoint is not None:
+            await match.endpoint({**scope, "path_params": dict(match.params)}, receive, send)
+        else:
+            await self._strict(scope, receive, send)
+
+
+def assemble(
+    api: FastAPI,
+    *,
+    verifier: Verifier,
+    raw: Sequence[RawRoute] = (),
+    ready: Callable[[Mapping[str, Any]], Mapping[str, object] | None] = lambda state: None,
+    authenticators: Mapping[str, Authenticator] | None = None,
+) -> Service:
+    """A service behind the gateway: its callers bring internal tokens, or what `authenticators` know by prefix."""
+
+    async def internal(scope: Scope, token: str) -> Any:
+        return verifier.verify(token)
+
+    return Service(api, raw=raw, ready=ready, authenticators={"": internal, **(authenticators or {})})
+
+
+LifespanState = AsyncIterator[Mapping[str, Any]]

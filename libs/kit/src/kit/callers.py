@@ -1,0 +1,78 @@
+"""Who is asking, and what each route asks of them."""
+
+import enum
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Role(enum.StrEnum):
+    """What a member of a project may do; each includes the ones before it."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+    def at_least(self, other: "Role") -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request this is: taken from a verified token, never from a header or a URL."""
+
+    project: str
+    role: Role
+    subject: str
+    issuer: str
+    """The service that vouches for the rest: the gateway, or a neighbour that acts for a project."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a route asks of its caller."""
+
+    role: Role | None
+    """None: anybody, without a token."""
+    issuers: frozenset[str] | None = None
+    """The only ones who may vouch for the caller. None: any service of the suite."""
+    streams: bool = False
+    """The body is read piece by piece by the route itself, which also limits it."""
+
+
+PUBLIC = Access(role=None)
+
+
+def requires(role: Role, *, issuers: Collection[str] | None = None, streams: bool = False) -> Callable[[F], F]:
+    """Declare who may call an endpoint. One without a declaration answers nobody (kit.guard)."""
+    access = Access(role, None if issuers is None else frozenset(issuers), streams)
+
+    def declare(endpoint: F) -> F:
+        endpoint.__access__ = access  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+def public(endpoint: F) -> F:
+    """Declare that an endpoint answers anybody."""
+    endpoint.__access__ = PUBLIC  # type: ignore[attr-defined]
+    return endpoint
+
+
+def access_of(endpoint: object) -> Access | None:
+    declared = getattr(endpoint, "__access__", None)
+    return declared if isinstance(declared, Access) else None
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -1,0 +1,53 @@
+"""One engine for each process; one transaction for each request."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+# The one clock that all replicas share; as a subquery it is not read anew for every row.
+NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine that gives up early: a request without a database must become a 503, not a wait.
+
+    Pools are small (3 + 2) because the embedded PostgreSQL serves six services with 97 connections.
+    """
+    return create_async_engine(
+        url,
+        pool_size=3,
+        max_overflow=2,
+        pool_timeout=2,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 2,
+            "prepare_threshold": 5,
+            "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s -c lock_timeout=10s -c timezone=UTC",
+        },
+    )
+
+
+async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
+    # A request with an idempotency key has its transaction begun by kit.idempotency, which commits it too.
+    begun: AsyncConnection | None = getattr(request.state, "transaction", None)
+    if begun is not None:
+        yield begun
+        return
+    async with request.state.engine.begin() as connection:
+        yield connection
+
+
+# scope="function": committed before the response is sent, so a 2xx is never a promise.
+Transaction = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
+
+
+async def _engine(request: Request) -> AsyncEngine:
+    engine: AsyncEngine = request.state.engine
+    return engine
+
+
+# For routes that must not hold a transaction open: long polls, and bodies that stream.
+Engine = Annotated[AsyncEngine, Depends(_engine)]
