@@ -90,7 +90,7 @@ class TrainingSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """From the body of `POST /v1/jobs` or from `job.json`; keys of the job that are not the program's are ignored."""
+        """From the body of `POST /v1/jobs` or from `job.json`; other keys are left alone."""
         features, baseline = value.get("features"), value.get("baseline")
         return cls(
             task=value["task"],
@@ -133,7 +133,6 @@ class AttemptJob:
     attempt: str
     url: str  # the attempt's own URL, without a slash at the end
     token: str
-    columns: tuple[dict[str, str], ...]  # the version's schema: [{"name", "type"}]
     spec: TrainingSpec
     shards: tuple[Shard, ...]
     heartbeat_seconds: float = 5.0
@@ -145,7 +144,6 @@ class AttemptJob:
         return cls(
             **value
             | {
-                "columns": tuple(value["columns"]),
                 "spec": TrainingSpec.from_json(value["spec"]),
                 "shards": tuple(Shard(**shard) for shard in value["shards"]),
             }
