@@ -1,0 +1,140 @@
+"""A model's signature: which columns it takes, of which type, and what it answers.
+
+The types are those of JSON and of tables, not of tensors: `number`, `integer`, `string`, `boolean`, `timestamp`.
+Every column is one input of the model, of shape [rows, 1]: numbers, integers and booleans as float32 (missing: NaN;
+float32 holds whole numbers to 2^24 exactly), strings as object arrays of `str` (missing: ""), timestamps as int64
+microseconds since 1970 in UTC (missing: the smallest int64).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit import errors
+
+TYPES = ("number", "integer", "string", "boolean", "timestamp")
+TASKS = ("classification", "regression")
+MISSING_TIME = np.iinfo(np.int64).min
+
+Arrays = dict[str, NDArray[Any]]  # one [rows, 1] array per input, by name
+
+
+class ModelOutputInvalid(errors.Corrupt):
+    """The model answered with NaN or infinity, or with a class that its signature does not have."""
+
+
+class Prediction(NamedTuple):
+    """What a model answers, as arrays.
+
+    `values` [rows]: classes, or numbers of a regression. `scores` [rows, classes]: probabilities in the order of the
+    signature's classes; None for a regression.
+    """
+
+    values: NDArray[Any]
+    scores: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column that goes in, or a value that comes out."""
+
+    name: str
+    type: str
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise errors.Invalid(f"The type of {self.name!r} is {self.type!r}; known are {', '.join(TYPES)}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"name", "type", "nullable"}`."""
+        return {"name": self.name, "type": self.type, "nullable": self.nullable}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The columns of a model in order, its task and, for a classification, its classes in the order of the scores."""
+
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    task: str
+    classes: tuple[Any, ...] = ()
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = tuple(column.name for column in self.inputs)
+        if not names or len(set(names)) != len(names):
+            raise errors.Invalid("A signature needs at least one input, and names each of them once.")
+        if self.task not in TASKS:
+            raise errors.Invalid(f"The task is {self.task!r}; known are {', '.join(TASKS)}.")
+        if (self.task == "classification") != (len(self.classes) > 1):
+            raise errors.Invalid("A classification has two classes or more, a regression none.")
+        object.__setattr__(self, "names", names)
+
+    @classmethod
+    def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = ()) -> Self:
+        """The signature of a model made by this platform: the outputs follow from the task."""
+        outputs: tuple[Field, ...] = (Field("value", "number"),)
+        if task == "classification":
+            outputs = (Field("label", type_of_classes(classes)), Field("score", "number"))
+        return cls(inputs=tuple(inputs), outputs=outputs, task=task, classes=tuple(classes))
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """From the registry's JSON; anything else is Invalid."""
+        try:
+            return cls(
+                inputs=tuple(Field(**column) for column in value["inputs"]),
+                outputs=tuple(Field(**column) for column in value["outputs"]),
+                task=value["task"],
+                classes=tuple(value["classes"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise errors.Invalid("This is not a model's signature.") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """For the registry."""
+        return {
+            "inputs": [column.to_json() for column in self.inputs],
+            "outputs": [column.to_json() for column in self.outputs],
+            "task": self.task,
+            "classes": list(self.classes),
+        }
+
+    def answers_of(self, prediction: Prediction) -> list[dict[str, Any]]:
+        """One JSON object per row: `{"value"}`, or `{"label", "score"}`.
+
+        With two classes the score is the probability of the second one (the positive class), whatever the label;
+        with more it is the probability of the label.
+        """
+        if prediction.scores is None:
+            require_finite(prediction.values)
+            return [{"value": value} for value in prediction.values.tolist()]
+        require_finite(prediction.scores)
+        labels = self.labels_of(prediction)
+        column = prediction.scores[:, 1] if len(self.classes) == 2 else prediction.scores.max(axis=1)
+        return [{"label": label, "score": score} for label, score in zip(labels, column.tolist(), strict=True)]
+
+    def labels_of(self, prediction: Prediction) -> list[Any]:
+        """The classes that the model chose, as JSON values: an estimator knows false and true as 0 and 1."""
+        values = prediction.values.tolist()
+        if not set(values).issubset(self.classes):
+            raise ModelOutputInvalid("The model answered with a class that its signature does not have.")
+        return [bool(value) for value in values] if isinstance(self.classes[0], bool) else values
+
+
+def type_of_classes(classes: Sequence[Any]) -> str:
+    """The type of a label."""
+    for kind, name in ((bool, "boolean"), (int, "integer"), (str, "string")):
+        if classes and all(type(label) is kind for label in classes):
+            return name
+    raise errors.Invalid("Classes are all booleans, all integers or all strings.")
+
+
+def require_finite(values: NDArray[Any]) -> None:
+    """JSON has no NaN, and a caller cannot use one."""
+    if not np.isfinite(values).all():
+        raise ModelOutputInvalid("The model answered with a number that is not finite.")
