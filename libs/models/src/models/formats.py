@@ -67,7 +67,7 @@ def load(content: bytes, *, digest: str | None = None) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # another version of scikit-learn is not a warning here, it is a refusal
             return skops.loads(content, trusted=TRUSTED)
-    except Exception as error:  # noqa: BLE001  # whatever building objects from damaged bytes may raise
+    except Exception as error:  # whatever building objects from damaged bytes may raise
         raise ModelFileInvalid(f"The file cannot be loaded: {error}") from error
 
 

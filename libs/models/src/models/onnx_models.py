@@ -28,7 +28,7 @@ class OnnxModel:
         self.signature = signature
         try:
             self._session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  # the runtime's exceptions have no public base
+        except Exception as error:  # the runtime's exceptions have no public base
             raise OnnxModelInvalid("The bytes are not an ONNX model that can be run.") from error
         found = {node.name: node.type for node in self._session.get_inputs()}
         outputs = 2 if signature.task == "classification" else 1

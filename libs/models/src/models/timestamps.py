@@ -22,12 +22,12 @@ SHIFT, ERA, CENTURY, FOUR_YEARS, YEAR = 719_468, 146_097, 36_524, 1_460, 365
 class TimestampParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn publishes no types
     """int64 microseconds [rows, k] → float32 [rows, 3 k]: all hours, all weekdays (Monday is 0), all months (1-12)."""
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803  # scikit-learn's names
+    def fit(self, X: Any, y: Any = None) -> Self:  # scikit-learn's names
         """Learns nothing but the number of columns, which makes it fitted."""
         self.n_features_in_ = np.shape(X)[1]
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803  # scikit-learn's names
+    def transform(self, X: Any) -> NDArray[np.float32]:  # scikit-learn's names
         """Hours, weekdays and months; NaN where the timestamp is missing."""
         times = np.asarray(X).astype(np.int64)
         parts = np.hstack([times // HOUR % 24, (times // DAY + 3) % 7, months_of(times // DAY)]).astype(np.float32)
@@ -42,4 +42,5 @@ def months_of(days: NDArray[np.int64]) -> NDArray[np.int64]:
     year_of_era = leaps // YEAR
     day_of_year = day_of_era - (YEAR * year_of_era + year_of_era // 4 - year_of_era // 100)
     month_from_march = (5 * day_of_year + 2) // 153
-    return (month_from_march + 2) % 12 + 1
+    months: NDArray[np.int64] = (month_from_march + 2) % 12 + 1
+    return months
