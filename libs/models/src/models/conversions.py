@@ -1,10 +1,14 @@
 """A fitted pipeline becomes ONNX: one input per column, label and scores (or a value) out, the same bytes every time.
 
+The inputs are `column_0`, `column_1` … in the signature's order: the library rewrites names that are not identifiers,
+and its own (`label`, `probabilities`) must not meet a column's. The real names are in the file's metadata.
+
 Two converters are ours. Hist gradient boosting of scikit-learn 1.9 hands NumPy scalars, arrays and booleans to
 `onnx.helper`, which refuses them: the library's own converter runs behind a container that makes them plain. The
 timestamp transformer repeats `models.timestamps` in ONNX nodes.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -52,10 +56,13 @@ def onnx_of(pipeline: Any, signature: Signature) -> bytes:
     model = convert_sklearn(
         pipeline,
         name="trainyard",
-        initial_types=[(column.name, TENSORS[column.type]([None, 1])) for column in signature.inputs],
+        initial_types=[
+            (f"column_{index}", TENSORS[column.type]([None, 1])) for index, column in enumerate(signature.inputs)
+        ],
         options=options,
         target_opset=OPSET,
     )
+    model.metadata_props.add(key="trainyard.columns", value=json.dumps(signature.names))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

@@ -22,7 +22,7 @@ class OnnxModelInvalid(errors.Corrupt):
 
 
 class OnnxModel:
-    """An ONNX model of this platform's making: one input per column, by name; label and scores, or a value, out."""
+    """An ONNX model of this platform's making: one input per column, in order; label and scores, or a value, out."""
 
     def __init__(self, content: bytes, signature: Signature) -> None:
         self.signature = signature
@@ -30,15 +30,18 @@ class OnnxModel:
             self._session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions have no public base
             raise OnnxModelInvalid("The bytes are not an ONNX model that can be run.") from error
-        found = {node.name: node.type for node in self._session.get_inputs()}
+        found = [node.type for node in self._session.get_inputs()]
         outputs = 2 if signature.task == "classification" else 1
-        wanted = {column.name: TENSOR_OF[column.type] for column in signature.inputs}
-        if found != wanted or len(self._session.get_outputs()) != outputs:
+        if (
+            found != [TENSOR_OF[column.type] for column in signature.inputs]
+            or len(self._session.get_outputs()) != outputs
+        ):
             raise OnnxModelInvalid("The model's inputs or outputs are not those of its signature.")
+        self._inputs = tuple(zip((node.name for node in self._session.get_inputs()), signature.names, strict=True))
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
-        outputs: list[Any] = self._session.run(None, arrays)
+        outputs: list[Any] = self._session.run(None, {to: arrays[name] for to, name in self._inputs})
         if self.signature.task == "classification":
             return Prediction(outputs[0], outputs[1])
         return Prediction(np.ravel(outputs[0]), None)

@@ -277,8 +277,9 @@ def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values of a numeric or time array are missing; an empty string is a string."""
     if array.dtype == np.float32:
         return np.isnan(array)
-    gaps: NDArray[np.bool_] = array == MISSING_TIME if array.dtype == np.int64 else np.zeros(array.shape, bool)
-    return gaps
+    if array.dtype == np.int64:
+        return np.equal(array, MISSING_TIME, dtype=bool)
+    return np.zeros(array.shape, bool)
 
 
 def _require_size(rows: int, columns: int) -> None:

@@ -21,7 +21,7 @@ from models.conversions import onnx_of
 from models.onnx_models import OnnxModel
 from models.signature import Arrays, Signature
 from models.skops_models import SkopsModel
-from models.twins import Verdict, compare
+from models.verdicts import Verdict, compare
 
 SKOPS, ONNX = "model.skops", "model.onnx"
 SIGNATURE, ROWS, VERDICT = "twin.signature.json", "twin.rows.arrow", "twin.verdict.json"
@@ -83,7 +83,7 @@ def judge(folder: Path) -> Verdict:
     try:
         content = onnx_of(original.pipeline, signature)
         twin = OnnxModel(content, signature)
-    except Exception as error:  # a converter may raise anything; whatever it is, there is no twin
+    except Exception as error:  # noqa: BLE001  # a converter may raise anything; whatever it is, there is no twin
         return Verdict(kept=False, reason=f"The model cannot become ONNX: {type(error).__name__}: {error}"[:MAX_REASON])
     (folder / ONNX).write_bytes(content)
     return compare(original, twin, _read_rows(folder / ROWS))

@@ -61,7 +61,7 @@ def compare(original: Runner, twin: Runner, arrays: Arrays) -> Verdict:
 
 
 def made_rows(arrays: Arrays) -> Arrays:
-    """Copies of up to 5,000 rows, some values missing and some categories unknown; always the same for the same rows."""
+    """Copies of up to 5,000 rows, some values missing and some categories unknown: the same for the same rows."""
     random = np.random.default_rng(0)
     made: Arrays = {}
     for name, array in arrays.items():
