@@ -275,11 +275,12 @@ def _tensor_times(tensor: NDArray[Any]) -> NDArray[Any]:
 
 def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values of a numeric or time array are missing; an empty string is a string."""
+    gaps: NDArray[np.bool_] = np.zeros(array.shape, bool)
     if array.dtype == np.float32:
-        return np.isnan(array)
-    if array.dtype == np.int64:
-        return np.equal(array, MISSING_TIME, dtype=bool)
-    return np.zeros(array.shape, bool)
+        gaps = np.isnan(array)
+    elif array.dtype == np.int64:
+        gaps = array == MISSING_TIME
+    return gaps
 
 
 def _require_size(rows: int, columns: int) -> None:

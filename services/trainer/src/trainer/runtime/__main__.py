@@ -1,0 +1,17 @@
+"""Begin anew in the environment that a job has: nothing of the host's, and one thread.
+
+The process keeps its id and start time. NumPy and OpenMP read their settings when they are loaded, so the environment
+must stand before the program's own imports.
+"""
+
+import os
+import sys
+
+from trainer.runtime.environments import environment_of
+
+if __name__ == "__main__":
+    os.execve(  # noqa: S606  # our own interpreter, no shell
+        sys.executable,
+        [sys.executable, "-m", "trainer.runtime.program", *sys.argv[1:]],
+        environment_of(os.environ),
+    )
