@@ -41,7 +41,7 @@ class EstimatorKind:
         """How columns become numbers when nobody chose."""
         if self.scales:
             return Steps("impute_median_scale", "one_hot")
-        # Forests take NaN too, but one that was fitted on NaN cannot become ONNX (its thresholds are infinite).
+        # Forests take NaN too, but one that was fitted on NaN converts to ONNX silently wrong, and has no twin.
         return Steps("passthrough" if "HistGradientBoosting" in self.path else "impute_median", "ordinal")
 
 

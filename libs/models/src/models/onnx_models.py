@@ -8,6 +8,7 @@ import onnxruntime
 from kit import errors
 from models.signature import Arrays, Prediction, Signature
 
+MAX_REASON = 300
 TENSOR_OF = {
     "number": "tensor(float)",
     "integer": "tensor(float)",
@@ -41,7 +42,11 @@ class OnnxModel:
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
-        outputs: list[Any] = self._session.run(None, {to: arrays[name] for to, name in self._inputs})
+        try:
+            outputs: list[Any] = self._session.run(None, {to: arrays[name] for to, name in self._inputs})
+        except Exception as error:
+            first = str(error).partition("\n")[0]
+            raise OnnxModelInvalid(f"The model cannot answer: {first}"[:MAX_REASON]) from error
         if self.signature.task == "classification":
             return Prediction(outputs[0], outputs[1])
         return Prediction(np.ravel(outputs[0]), None)

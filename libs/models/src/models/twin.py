@@ -1,7 +1,8 @@
 """Make a model's ONNX twin and judge it, in a child process with a deadline.
 
-Conversion of some fitted models never ends (a forest that met NaN), and others need much memory: the parent asks
-`make`, the child is `python -m models.twin FOLDER`, and they meet over files in that folder.
+Conversion of some fitted models takes minutes or never ends (with double inputs skl2onnx looks for the float beside an
+infinite threshold for ever), and others need much memory: the parent asks `make`, the child is
+`python -m models.twin FOLDER`, and they meet over files in that folder.
 """
 
 import json

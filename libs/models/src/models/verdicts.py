@@ -1,7 +1,8 @@
 """The verdict over an ONNX twin: it is kept only if it answers as the original does.
 
 Compared are held-out rows, and rows made from them with missing values and with categories that training never saw:
-what converts silently wrong (an imputer's indicator, native categories of hist gradient boosting) shows only there.
+what converts silently wrong (an imputer's indicator, native categories of hist gradient boosting, forests fitted on
+missing values) shows only there.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kit import errors
 from models.runners import Runner
 from models.signature import MISSING_TIME, Arrays, Prediction
 
@@ -48,7 +50,11 @@ def compare(original: Runner, twin: Runner, arrays: Arrays) -> Verdict:
     made = made_rows(arrays)
     differences: list[float] = []
     for name, rows in (("held-out", arrays), ("made", made)):
-        verdict = _difference(original.predict(rows), twin.predict(rows), name)
+        try:
+            answer = twin.predict(rows)
+        except errors.Corrupt as error:
+            return Verdict(kept=False, reason=error.detail)
+        verdict = _difference(original.predict(rows), answer, name)
         if not verdict.kept:
             return verdict
         differences.append(verdict.max_difference or 0.0)
