@@ -93,7 +93,7 @@ blobs = sa.Table(
     sa.Column("state", sa.Text, nullable=False, server_default="live"),
     _time("created_at"),
     _time("dying_since", nullable=True),
-    sa.CheckConstraint("state IN ('live', 'dying')", name="state"),
+    sa.CheckConstraint("state IN ('live', 'dying', 'gone')", name="state"),
 )
 
 blob_links = sa.Table(
