@@ -10,7 +10,7 @@ import pytest
 from test_formats import small
 from worlds import fitted, signature_of, world_of
 
-from models import formats, twin
+from models import formats, twin, twin_child
 from models.conversions import onnx_of
 from models.estimators import ESTIMATORS
 from models.onnx_models import OnnxModel, OnnxModelInvalid
@@ -180,27 +180,27 @@ def test_a_child_that_breaks_off_is_a_twin_that_is_not_kept(tmp_path, world):
 def prepared(folder, model, signature, arrays):
     (folder / twin.SKOPS).write_bytes(formats.dumps(model))
     (folder / twin.SIGNATURE).write_text(json.dumps(signature.to_json()))
-    twin._write_rows(folder / twin.ROWS, arrays)
+    twin.write_rows(folder / twin.ROWS, arrays)
 
 
 def test_the_rows_reach_the_child_as_they_are(tmp_path, world):
-    twin._write_rows(tmp_path / "rows", world.arrays)
-    for name, array in twin._read_rows(tmp_path / "rows").items():
+    twin.write_rows(tmp_path / "rows", world.arrays)
+    for name, array in twin.read_rows(tmp_path / "rows").items():
         np.testing.assert_array_equal(array, world.arrays[name])
         assert array.dtype == world.arrays[name].dtype
 
 
 def test_what_the_child_does_can_be_done_here(tmp_path, world):
     prepared(tmp_path, small(HIST, world), signature_of(), world.arrays)
-    twin.main(tmp_path)
-    assert twin.judge(tmp_path).kept
+    twin_child.main(tmp_path)
+    assert twin_child.judge(tmp_path).kept
     assert (tmp_path / twin.VERDICT).exists()
 
 
 def test_a_model_that_the_converter_does_not_know_has_no_twin(tmp_path, world):
     other = Signature.of([Field(column.name, "timestamp") for column in signature_of().inputs], "regression")
     prepared(tmp_path, small(HIST, world), other, world.arrays)
-    verdict = twin.judge(tmp_path)
+    verdict = twin_child.judge(tmp_path)
     assert not verdict.kept
     assert "cannot become ONNX" in verdict.reason
 

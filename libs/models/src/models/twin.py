@@ -1,13 +1,12 @@
-"""Make a model's ONNX twin and judge it, in a child process with a deadline.
+"""Make a model's ONNX twin and have it judged, in a child process with a deadline.
 
 Conversion of some fitted models takes minutes or never ends (with double inputs skl2onnx looks for the float beside an
 infinite threshold for ever), and others need much memory: the parent asks `make`, the child is
-`python -m models.twin FOLDER`, and they meet over files in that folder.
+`python -m models.twin_child FOLDER`, and they meet over files in that folder.
 """
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,15 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from models.conversions import onnx_of
-from models.onnx_models import OnnxModel
 from models.signature import Arrays, Signature
-from models.skops_models import SkopsModel
-from models.verdicts import Verdict, compare
+from models.verdicts import Verdict
 
 SKOPS, ONNX = "model.skops", "model.onnx"
 SIGNATURE, ROWS, VERDICT = "twin.signature.json", "twin.rows.arrow", "twin.verdict.json"
-MAX_MEMORY = 8 << 30
 MAX_REASON = 300
 
 
@@ -44,7 +39,7 @@ def make(
     since the order of a set would otherwise show in the bytes.
     """
     (folder / SIGNATURE).write_text(json.dumps(signature.to_json()))
-    _write_rows(folder / ROWS, arrays)
+    write_rows(folder / ROWS, arrays)
     (folder / VERDICT).unlink(missing_ok=True)
     (folder / ONNX).unlink(missing_ok=True)
     verdict = _judged_by_child(folder, deadline, os.environ if environment is None else environment)
@@ -56,7 +51,7 @@ def make(
 
 
 def _judged_by_child(folder: Path, deadline: timedelta, environment: Mapping[str, str]) -> Verdict:
-    command = [sys.executable, "-m", "models.twin", str(folder)]
+    command = [sys.executable, "-m", "models.twin_child", str(folder)]
     try:
         # Also when this process is told to stop, `run` ends the child before it lets go.
         child = subprocess.run(  # noqa: S603  # our own interpreter and module
@@ -77,39 +72,17 @@ def _judged_by_child(folder: Path, deadline: timedelta, environment: Mapping[str
         return Verdict(kept=False, reason=f"The conversion broke off: {last or child.returncode}"[:MAX_REASON])
 
 
-def judge(folder: Path) -> Verdict:
-    """The child's work: convert, write, load what was written, compare."""
-    signature = Signature.from_json(json.loads((folder / SIGNATURE).read_text()))
-    original = SkopsModel((folder / SKOPS).read_bytes(), signature)
-    try:
-        content = onnx_of(original.pipeline, signature)
-        twin = OnnxModel(content, signature)
-    except Exception as error:  # noqa: BLE001  # a converter may raise anything; whatever it is, there is no twin
-        return Verdict(kept=False, reason=f"The model cannot become ONNX: {type(error).__name__}: {error}"[:MAX_REASON])
-    (folder / ONNX).write_bytes(content)
-    return compare(original, twin, _read_rows(folder / ROWS))
-
-
-def _write_rows(path: Path, arrays: Arrays) -> None:
+def write_rows(path: Path, arrays: Arrays) -> None:
+    """Rows for the child."""
     # Arrow, since NumPy's own files hold strings only by pickle or without their NULs.
     table = pa.table([array[:, 0] for array in arrays.values()], names=list(arrays))
     with pa.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 
-def _read_rows(path: Path) -> Arrays:
+def read_rows(path: Path) -> Arrays:
+    """Rows from the parent."""
     with pa.memory_map(str(path)) as source:
         table = pyarrow.ipc.open_file(source).read_all()
         columns = zip(table.column_names, table.columns, strict=True)
         return {name: np.array(column.to_numpy()).reshape(-1, 1) for name, column in columns}
-
-
-def main(folder: Path) -> None:
-    """Judge, and leave the verdict in the folder."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
-    verdict = judge(folder)
-    (folder / VERDICT).write_text(json.dumps(verdict.to_json()))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

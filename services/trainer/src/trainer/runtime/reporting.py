@@ -18,7 +18,7 @@ MAX_WAITING = 10_000
 MAX_BATCH = 500
 MAX_MESSAGE = 16_384
 TICK = timedelta(seconds=1)
-FAREWELL = timedelta(seconds=10)
+FAREWELL = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 

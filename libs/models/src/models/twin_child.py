@@ -1,0 +1,39 @@
+"""The child of `models.twin`: convert, write, load what was written, compare."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from models.conversions import onnx_of
+from models.onnx_models import OnnxModel
+from models.signature import Signature
+from models.skops_models import SkopsModel
+from models.twin import MAX_REASON, ONNX, ROWS, SIGNATURE, SKOPS, VERDICT, read_rows
+from models.verdicts import Verdict, compare
+
+MAX_MEMORY = 8 << 30
+
+
+def judge(folder: Path) -> Verdict:
+    """The verdict over the model in this folder; its twin is written beside it."""
+    signature = Signature.from_json(json.loads((folder / SIGNATURE).read_text()))
+    original = SkopsModel((folder / SKOPS).read_bytes(), signature)
+    try:
+        content = onnx_of(original.pipeline, signature)
+        twin = OnnxModel(content, signature)
+    except Exception as error:  # noqa: BLE001  # a converter may raise anything; whatever it is, there is no twin
+        return Verdict(kept=False, reason=f"The model cannot become ONNX: {type(error).__name__}: {error}"[:MAX_REASON])
+    (folder / ONNX).write_bytes(content)
+    return compare(original, twin, read_rows(folder / ROWS))
+
+
+def main(folder: Path) -> None:
+    """Judge, and leave the verdict in the folder."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    verdict = judge(folder)
+    (folder / VERDICT).write_text(json.dumps(verdict.to_json()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,140 @@
+"""A job tells what it does, loses nothing to a trainer that is away for a while, and stops when it is told to."""
+
+import signal
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from attempts_at_work import HIST, Attempt, flights, prepare, result_of, start
+
+from trainer.domain.attempts import RESULT_FILE, Exit, Outcome
+from trainer.runtime import reporting
+from trainer.runtime.reporting import Reporter
+
+LONG = {"class": HIST, "parameters": {"max_iter": 10_000, "early_stopping": False}}
+BEAT = timedelta(milliseconds=20)
+
+
+@pytest.fixture
+def attempt():
+    attempt = Attempt()
+    yield attempt
+    attempt.close()
+
+
+@pytest.fixture
+def fitting(tmp_path, attempt):
+    """A process in the middle of a long fit."""
+    prepare(tmp_path, attempt.url, train=flights(3000), held_out=flights(300, 1), estimator=LONG)
+    process = start(tmp_path)
+    assert attempt.hears("fitting")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_sigterm_stops_a_fit_cleanly_and_hands_nothing_over(fitting, tmp_path, attempt):
+    fitting.send_signal(signal.SIGTERM)
+    assert fitting.wait(20) == Exit.STOPPED
+    result = result_of(tmp_path)
+    assert (result.outcome, result.model) == (Outcome.STOPPED, None)
+    assert attempt.lines[-1] == "stopped"
+    assert not (tmp_path / f"{RESULT_FILE}.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [("heartbeat", (200, b'{"stop": true}')), ("heartbeat", (401, b"{}")), ("logs", (409, b"{}"))],
+)
+def test_an_attempt_that_is_over_stops(fitting, tmp_path, attempt, kind, answer):
+    attempt.answers[kind] = answer
+    if kind == "logs":
+        attempt.answers["heartbeat"] = (410, b"")
+    assert fitting.wait(30) == Exit.STOPPED
+    assert result_of(tmp_path).outcome is Outcome.STOPPED
+
+
+def test_a_job_is_not_stopped_by_a_trainer_that_is_away(tmp_path):
+    closed = Attempt()
+    closed.close()
+    prepare(tmp_path, closed.url, train=flights(300), held_out=flights(300, 1))
+    process = start(tmp_path)
+    assert process.wait(60) == Exit.SUCCEEDED, process.stderr.read()
+    process.communicate()
+    assert result_of(tmp_path).outcome is Outcome.SUCCEEDED
+
+
+class Told:
+    """A transport that fails as often as it is told to, and keeps the bodies of what it let through."""
+
+    def __init__(self, failures=0, status=200, content=b"{}"):
+        self.failures, self.status, self.content = failures, status, content
+        self.sent = []
+        self.called = threading.Condition()
+
+    def client(self):
+        return httpx2.Client(transport=httpx2.MockTransport(self._answer), base_url="http://attempt")
+
+    def _answer(self, request):
+        if self.failures:
+            self.failures -= 1
+            raise httpx2.ConnectError("away")
+        with self.called:
+            self.sent.append((request.url.path, request.content))
+            self.called.notify_all()
+        return httpx2.Response(self.status, content=self.content)
+
+
+def reported(told, *, beat=BEAT, over=lambda: None, entries=3):
+    with told.client() as client:
+        reporter = Reporter(client, beat=beat, over=over)
+        reporter.start()
+        for index in range(entries):
+            reporter.log("info", f"line {index}")
+            reporter.metric("loss", 1 / (index + 1), index)
+        reporter.close()
+    return told.sent
+
+
+def test_what_could_not_be_sent_is_sent_again_under_its_number():
+    sent = reported(Told(failures=2))
+    (logs,) = [content for path, content in sent if path == "/logs"]
+    assert logs.count(b'"number"') == 3
+    (points,) = [content for path, content in sent if path == "/metrics"]
+    assert b'"step":2' in points.replace(b" ", b"")
+
+
+def test_many_lines_go_out_in_batches():
+    sent = reported(Told(), entries=1200)
+    assert sum(content.count(b'"number"') for path, content in sent if path == "/logs") == 1200
+    assert all(content.count(b'"number"') <= reporting.MAX_BATCH for _, content in sent)
+
+
+def test_the_oldest_lines_are_dropped_when_too_many_wait():
+    reporter = Reporter(Told().client(), beat=BEAT, over=lambda: None)
+    for index in range(reporting.MAX_WAITING + 5):
+        reporter.log("info", str(index))
+    assert len(reporter._waiting["logs"]) == reporting.MAX_WAITING
+    assert reporter._waiting["logs"][0]["message"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "told"),
+    [(200, b'{"stop": true}', 1), (404, b"", 1), (200, b"[]", 0), (200, b"not json", 0), (503, b'{"stop": true}', 0)],
+)
+def test_only_a_clear_word_ends_an_attempt_and_it_is_passed_on_once(status, content, told):
+    calls = []
+    transport = Told(status=status, content=content)
+    with transport.client() as client:
+        reporter = Reporter(client, beat=BEAT, over=lambda: calls.append(1))
+        reporter.start()
+        with transport.called:
+            assert transport.called.wait_for(lambda: len(transport.sent) >= 3, timeout=5)
+        reporter.close()
+    assert len(calls) == told
