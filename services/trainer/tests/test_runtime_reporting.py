@@ -48,6 +48,19 @@ def test_sigterm_stops_a_fit_cleanly_and_hands_nothing_over(fitting, tmp_path, a
     assert not (tmp_path / f"{RESULT_FILE}.part").exists()
 
 
+def test_a_sigterm_that_comes_while_the_program_starts_is_not_lost(tmp_path, attempt):
+    prepare(tmp_path, attempt.url, train=flights(3000), held_out=flights(300, 1), estimator=LONG)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the child inherits it: no moment is too early
+    try:
+        process = start(tmp_path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == Exit.STOPPED, errors
+    assert result_of(tmp_path).outcome is Outcome.STOPPED
+
+
 @pytest.mark.parametrize(
     ("kind", "answer"),
     [("heartbeat", (200, b'{"stop": true}')), ("heartbeat", (401, b"{}")), ("logs", (409, b"{}"))],

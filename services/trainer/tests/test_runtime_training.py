@@ -348,6 +348,14 @@ def test_a_defect_of_ours_is_said_without_a_hint_and_may_be_tried_again(run, tmp
     assert (code, result_of(tmp_path).outcome) == (Exit.PLATFORM_ERROR, Outcome.PLATFORM_ERROR)
 
 
+def test_an_attempt_that_is_over_ends_without_a_model(run, tmp_path, attempt, table, held_out):
+    attempt.answers["heartbeat"] = (410, b"")
+    endless = {"class": HIST, "parameters": {"max_iter": 10_000, "early_stopping": False}}
+    code, result = run(train=table, held_out=held_out, estimator=endless)
+    assert (code, result.outcome, result.model) == (Exit.STOPPED, Outcome.STOPPED, None)
+    assert not (tmp_path / SKOPS_FILE).exists()
+
+
 def test_the_same_job_gives_the_same_bytes_in_two_processes(tmp_path, attempt, table, held_out):
     results = []
     for name, seed in (("one", "1"), ("two", "2")):

@@ -51,6 +51,7 @@ def _attempt(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult
     try:
         signal.signal(signal.SIGTERM, _stop)
         reporter.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held back while the program was starting
         return training.run(job, folder, reporter)
     except Stopped:
         log.warning("stopped")

@@ -63,7 +63,7 @@ def run(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult:
         reporter.metric(name, value)
     reporter.stage("converting")
     verdict = _twin(job, folder, task)
-    log.info("twin kept" if verdict.kept else "twin not kept: %s", *([] if verdict.kept else [verdict.reason]))
+    log.info("twin %s: %s", "kept" if verdict.kept else "not kept", verdict.reason)
     return AttemptResult(
         outcome=Outcome.SUCCEEDED,
         metrics=metrics,
