@@ -209,3 +209,18 @@ def test_example_rows_make_the_same_arrays_again():
     again = arrays_of(signature, {"rows": rows_of(signature, world.arrays, 50)})
     for name, array in world.arrays.items():
         np.testing.assert_array_equal(again[name], array)
+
+
+def test_a_misspelt_column_is_named_with_the_one_that_is_missing():
+    misspelt = {"I" if name == "i" else name: value for name, value in GOOD.items()}
+    assert mistakes_of({"rows": [misspelt]}) == {
+        "#/rows/0/i": "is missing",
+        "#/rows/0/I": "is not a column of this model",
+    }
+
+
+def test_a_missing_time_is_refused_in_a_tensor_where_training_never_saw_one():
+    signature = Signature.of([Field("t", "timestamp")], "regression")
+    assert arrays_of_tensors(signature, {"t": np.array([5])})["t"].tolist() == [[5]]
+    with pytest.raises(RowsInvalid):
+        arrays_of_tensors(signature, {"t": np.array([MISSING_TIME])})
