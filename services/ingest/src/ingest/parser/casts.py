@@ -1,0 +1,113 @@
+"""From what a source says to typed values, in SQL. A value that is not of its type becomes null, and is known."""
+
+from dataclasses import dataclass
+
+from ingest.domain.schema import Column, ColumnType
+from ingest.parser.session import literal, quoted
+
+SQL_TYPES = {
+    ColumnType.BOOLEAN: "BOOLEAN",
+    ColumnType.INTEGER: "BIGINT",
+    ColumnType.NUMBER: "DOUBLE",
+    ColumnType.STRING: "VARCHAR",
+    ColumnType.DATE: "DATE",
+    ColumnType.TIMESTAMP: "TIMESTAMPTZ",
+}
+# What a column becomes when not all of its values are of the type that was guessed.
+WIDER = {
+    ColumnType.INTEGER: ColumnType.NUMBER,
+    ColumnType.NUMBER: ColumnType.STRING,
+    ColumnType.DATE: ColumnType.TIMESTAMP,
+    ColumnType.TIMESTAMP: ColumnType.STRING,
+    ColumnType.BOOLEAN: ColumnType.STRING,
+}
+_WHAT = {
+    ColumnType.BOOLEAN: "true or false",
+    ColumnType.INTEGER: "a whole number of 64 bits",
+    ColumnType.NUMBER: "a finite number",
+    ColumnType.STRING: "text of an allowed length",
+    ColumnType.DATE: "a date",
+    ColumnType.TIMESTAMP: "a date and time",
+}
+SAMPLE = 10_000
+
+
+@dataclass(frozen=True)
+class Cast:
+    """One column on its way from the source to the stage."""
+
+    column: Column
+    source: str
+    """Its name in the source."""
+    valid: str | None = None
+    """SQL over `{0}` that an acceptable value fulfils; others are nulled (policy coerce)."""
+
+    def typed(self, cell: int) -> str:
+        """The typed value, or null."""
+        value = typed(quoted(self.source), self.column.type, cell)
+        return value if self.valid is None else f"CASE WHEN {self.valid.format(value)} THEN {value} END"
+
+
+def typed(value: str, to: ColumnType, cell: int) -> str:
+    """SQL for `value` as that type; null when it is not of it."""
+    match to:
+        case ColumnType.BOOLEAN:
+            # Not "t", "yes" or "1", which are as likely a code.
+            return f"CASE WHEN lower({value}::VARCHAR) IN ('true', 'false') THEN TRY_CAST({value} AS BOOLEAN) END"
+        case ColumnType.INTEGER:
+            # A plain cast would round 39.02 to 39.
+            return (
+                f"CASE WHEN TRY_CAST({value} AS DOUBLE) = TRY_CAST({value} AS BIGINT) "
+                f"THEN TRY_CAST({value} AS BIGINT) END"
+            )
+        case ColumnType.NUMBER:
+            # "nan" and "inf" are doubles to the engine, but no JSON can say them and no statistic survives them.
+            return f"CASE WHEN isfinite(TRY_CAST({value} AS DOUBLE)) THEN TRY_CAST({value} AS DOUBLE) END"
+        case ColumnType.STRING:
+            return f"CASE WHEN strlen({value}::VARCHAR) <= {cell} THEN {value}::VARCHAR END"
+        case ColumnType.DATE | ColumnType.TIMESTAMP:
+            # "infinity" and "epoch" are dates to the engine.
+            cast = f"TRY_CAST({value} AS {SQL_TYPES[to]})"
+            return f"CASE WHEN {value}::VARCHAR ^@ 'e' OR NOT isfinite({cast}) THEN NULL ELSE {cast} END"
+
+
+def wrong(column: Column) -> str:
+    """What to say after a value that is not of its type."""
+    return f"is not {_WHAT[column.type]}"
+
+
+def guess_sql(names: list[str], relation: str) -> str:
+    """One row for each column of the sample: name, how many values, and how many look like each type."""
+    each = " UNION ALL ".join(
+        f"SELECT {place} AS place, {literal(name)} AS name, "
+        f"count({quoted(name)}) AS values, "
+        f"count_if(lower({quoted(name)}) IN ('true', 'false')) AS booleans, "
+        f"count_if(regexp_full_match({quoted(name)}, '[+-]?(0|[1-9][0-9]*)')) AS integers, "
+        f"count_if(regexp_matches({quoted(name)}, '^[+-]?0[0-9]')) AS codes, "
+        f"count(TRY_CAST({quoted(name)} AS DOUBLE)) AS numbers, "
+        f"count_if(regexp_full_match({quoted(name)}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}')) AS dates, "
+        f"count_if(regexp_matches({quoted(name)}, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:')) AS times "
+        "FROM sampled"
+        for place, name in enumerate(names)
+    )
+    return f"WITH sampled AS MATERIALIZED (SELECT * FROM {relation} LIMIT {SAMPLE}) {each} ORDER BY place"
+
+
+def guess(values: int, booleans: int, integers: int, codes: int, numbers: int, dates: int, times: int) -> ColumnType:
+    """The narrowest type that all values of the sample look like. Later values can only widen it."""
+    if values == 0:
+        return ColumnType.STRING
+    if booleans == values:
+        return ColumnType.BOOLEAN
+    if codes:
+        # 007 is a name, not a number.
+        return ColumnType.STRING
+    if integers == values:
+        return ColumnType.INTEGER
+    if numbers == values:
+        return ColumnType.NUMBER
+    if dates == values:
+        return ColumnType.DATE
+    if dates + times == values:
+        return ColumnType.TIMESTAMP
+    return ColumnType.STRING

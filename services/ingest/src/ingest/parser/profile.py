@@ -1,0 +1,145 @@
+"""What a version's rows look like: counts, extremes, quantiles, histograms and frequent values of each column."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ingest.domain.schema import Column, ColumnType
+from ingest.parser.session import file, quoted
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+BINS = 20
+TOP = 20
+EXACT = 2_000_000
+"""Rows up to which distinct values and quantiles are exact: beyond, they would not fit into the memory."""
+SHOWN = 100
+
+
+def profile(
+    session: duckdb.DuckDBPyConnection, columns: list[Column], shards: Sequence[Path], rows: int
+) -> dict[str, Any]:
+    """The profile of all rows of the shards, as JSON."""
+    relation = f"read_parquet([{', '.join(map(file, shards))}])"
+    exact = rows <= EXACT
+    return {
+        "rows": rows,
+        "exact": exact,
+        "columns": [_column(session, relation, column, rows, exact=exact) for column in columns],
+    }
+
+
+def _column(
+    session: duckdb.DuckDBPyConnection, relation: str, column: Column, rows: int, *, exact: bool
+) -> dict[str, Any]:
+    name = quoted(column.name)
+    distinct = f"count(DISTINCT {name})" if exact else f"approx_count_distinct({name})"
+    count, unique, low, high = session.execute(
+        f"SELECT count({name}), {distinct}, min({_ends(column)}), max({_ends(column)}) FROM {relation}"
+    ).fetchall()[0]
+    said: dict[str, Any] = {
+        "name": column.name,
+        "type": column.type.value,
+        "count": count,
+        "nulls": rows - count,
+        "distinct": unique,
+        "min": _plain(low, column),
+        "max": _plain(high, column),
+    }
+    match column.type:
+        case ColumnType.INTEGER | ColumnType.NUMBER | ColumnType.DATE | ColumnType.TIMESTAMP:
+            said |= _numeric(session, relation, column, exact=exact) if count else {}
+        case _:
+            said["top"] = _top(session, relation, name)
+    return said
+
+
+def _ends(column: Column) -> str:
+    # Of long texts only the beginning, by which they are ordered anyway.
+    return f"left({quoted(column.name)}, {SHOWN})" if column.type is ColumnType.STRING else _number(column)
+
+
+def _number(column: Column) -> str:
+    """The value as a number: of dates the days, of timestamps the microseconds since 1970."""
+    name = quoted(column.name)
+    match column.type:
+        case ColumnType.DATE:
+            return f"({name} - DATE '1970-01-01')"
+        case ColumnType.TIMESTAMP:
+            return f"epoch_us({name})"
+        case _:
+            return name
+
+
+def _numeric(session: duckdb.DuckDBPyConnection, relation: str, column: Column, *, exact: bool) -> dict[str, Any]:
+    value = _number(column)
+    quantile = "quantile_disc" if exact else "approx_quantile"
+    [(quantiles,)] = session.execute(f"SELECT {quantile}({value}, {list(QUANTILES)}) FROM {relation}").fetchall()
+    said: dict[str, Any] = {
+        "quantiles": {str(q): _plain(found, column) for q, found in zip(QUANTILES, quantiles, strict=True)},
+        "histogram": _histogram(session, relation, column),
+    }
+    if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+        said |= _moments(session, relation, value)
+    return said
+
+
+def _moments(session: duckdb.DuckDBPyConnection, relation: str, value: str) -> dict[str, float | None]:
+    try:
+        [(mean, deviation)] = session.execute(f"SELECT avg({value}), stddev_pop({value}) FROM {relation}").fetchall()
+    except duckdb.OutOfRangeException:
+        # Sums of squares that no double holds.
+        return {"mean": None, "stddev": None}
+    return {"mean": _finite(mean), "stddev": _finite(deviation)}
+
+
+def _histogram(session: duckdb.DuckDBPyConnection, relation: str, column: Column) -> dict[str, Any]:
+    """Counts between equally distant edges; the last bin includes its upper edge."""
+    value = f"({_number(column)})::DOUBLE"
+    low, high = session.execute(f"SELECT min({value}), max({value}) FROM {relation}").fetchall()[0]
+    width = (high - low) / BINS
+    if width <= 0 or width == float("inf"):
+        [(count,)] = session.execute(f"SELECT count({value}) FROM {relation}").fetchall()
+        return {"edges": [_edge(low, column), _edge(high, column)], "counts": [count]}
+    place = f"least({BINS - 1}, greatest(0, floor(({value} - {low!r}) / {width!r})))::INTEGER"
+    counted = dict(
+        session.execute(
+            f"SELECT {place} AS bin, count(*) FROM {relation} WHERE {value} IS NOT NULL GROUP BY bin"
+        ).fetchall()
+    )
+    edges = [*(low + width * place for place in range(BINS)), high]
+    return {
+        "edges": [_edge(edge, column) for edge in edges],
+        "counts": [counted.get(place, 0) for place in range(BINS)],
+    }
+
+
+def _top(session: duckdb.DuckDBPyConnection, relation: str, name: str) -> list[dict[str, Any]]:
+    found = session.execute(
+        f"SELECT left({name}::VARCHAR, {SHOWN}), count(*) AS n FROM {relation} WHERE {name} IS NOT NULL "
+        f"GROUP BY {name} ORDER BY n DESC, {name} LIMIT {TOP}"
+    ).fetchall()
+    return [{"value": value, "count": count} for value, count in found]
+
+
+def _edge(edge: float, column: Column) -> Any:
+    return edge if column.type in (ColumnType.INTEGER, ColumnType.NUMBER) else _plain(round(edge), column)
+
+
+def _plain(value: Any, column: Column) -> Any:
+    """A value as JSON says it."""
+    if value is None or column.type not in (ColumnType.DATE, ColumnType.TIMESTAMP):
+        return value
+    try:
+        if column.type is ColumnType.DATE:
+            return date.fromordinal(date(1970, 1, 1).toordinal() + int(value)).isoformat()
+        return datetime.fromtimestamp(int(value) / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        # Years that Python does not know.
+        return None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and abs(value) != float("inf") and value == value else None
