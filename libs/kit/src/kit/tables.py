@@ -119,3 +119,10 @@ def create_all_0001(op: Operations) -> None:
     metadata = metadata_of()
     install(metadata)
     metadata.create_all(op.get_bind())
+
+
+def drop_all_0001(op: Operations) -> None:
+    """The way back of `create_all_0001`."""
+    metadata = metadata_of()
+    install(metadata)
+    metadata.drop_all(op.get_bind())
