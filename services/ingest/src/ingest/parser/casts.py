@@ -57,18 +57,34 @@ def typed(value: str, to: ColumnType, cell: int) -> str:
         case ColumnType.INTEGER:
             # A plain cast would round 39.02 to 39.
             return (
-                f"CASE WHEN TRY_CAST({value} AS DOUBLE) = TRY_CAST({value} AS BIGINT) "
+                f"CASE WHEN TRY_CAST({value} AS DOUBLE) = TRY_CAST({value} AS BIGINT) AND {_plain(value)} "
                 f"THEN TRY_CAST({value} AS BIGINT) END"
             )
         case ColumnType.NUMBER:
             # "nan" and "inf" are doubles to the engine, but no JSON can say them and no statistic survives them.
-            return f"CASE WHEN isfinite(TRY_CAST({value} AS DOUBLE)) THEN TRY_CAST({value} AS DOUBLE) END"
+            return (
+                f"CASE WHEN isfinite(TRY_CAST({value} AS DOUBLE)) AND {_plain(value)} "
+                f"THEN TRY_CAST({value} AS DOUBLE) END"
+            )
         case ColumnType.STRING:
             return f"CASE WHEN strlen({value}::VARCHAR) <= {cell} THEN {value}::VARCHAR END"
-        case ColumnType.DATE | ColumnType.TIMESTAMP:
-            # "infinity" and "epoch" are dates to the engine.
-            cast = f"TRY_CAST({value} AS {SQL_TYPES[to]})"
-            return f"CASE WHEN {value}::VARCHAR ^@ 'e' OR NOT isfinite({cast}) THEN NULL ELSE {cast} END"
+        case ColumnType.DATE:
+            # A plain cast would cut the time of day off.
+            date = f"TRY_CAST({value} AS DATE)"
+            return f"CASE WHEN {_dated(value, date)} AND TRY_CAST({value} AS TIMESTAMP) = {date} THEN {date} END"
+        case ColumnType.TIMESTAMP:
+            moment = f"TRY_CAST({value} AS TIMESTAMPTZ)"
+            return f"CASE WHEN {_dated(value, moment)} THEN {moment} END"
+
+
+def _plain(value: str) -> str:
+    # 1_000 is a number to the engine.
+    return f"NOT contains({value}::VARCHAR, '_')"
+
+
+def _dated(value: str, cast: str) -> str:
+    # "infinity" and "epoch" are dates to the engine.
+    return f"isfinite({cast}) AND NOT {value}::VARCHAR ^@ 'e'"
 
 
 def wrong(column: Column) -> str:

@@ -93,6 +93,8 @@ class CsvFile:
         finder, lines, starts = self._find(data, lost, rows, total)
         kept = session.execute(f"SELECT DISTINCT * FROM {table} ORDER BY ALL LIMIT {keep}").fetchall()
         faults = [_fault(data, finder, _begin(data, position), error) for position, error in kept]
+        if len(lost) and finder.last == lost[-1]:
+            _refuse_runaway(data, int(lost[-1]), finder)
         return Located(len(lost), faults, _places(data, rows, lines, starts))
 
     def _find(
@@ -103,10 +105,7 @@ class CsvFile:
             with contextlib.suppress(CannotTell):
                 return finder, *finder.find(total)
         # The engine follows no line any more once a quoted value has gone on for too long.
-        line = data[: int(lost[0])].count(b"\n") + 1 if len(lost) else 1
-        raise Refused(
-            "bad-quotes", f"A quoted value at or near line {line} does not end, so that the lines after it are lost."
-        )
+        raise _runaway(data[: int(lost[0])].count(b"\n") + 1 if len(lost) else 1)
 
     def _read(self, options: str) -> str:
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.names)
@@ -127,6 +126,8 @@ class _Finder:
         self._rows = rows
         self._found = found
         self._lost_lines = np.zeros(len(lost), np.int64)
+        self.last = -1
+        """Where the last record begins."""
 
     def find(self, total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Line and first byte of each row.
@@ -141,11 +142,12 @@ class _Finder:
             first = 1 if header and len(chunk.starts) else 0
             header = header and not first
             chunk_starts, chunk_lines = chunk.starts[first:], chunk.lines[first:]
-            low, high = (
-                np.searchsorted(self._lost, [chunk_starts[0], chunk_starts[-1] + 1]) if len(chunk_starts) else (0, 0)
-            )
+            if not len(chunk_starts):
+                continue
+            self.last = int(chunk_starts[-1])
+            low, high = np.searchsorted(self._lost, [chunk_starts[0], self.last + 1])
             lost = np.searchsorted(chunk_starts, self._lost[low:high])
-            matched += int(np.count_nonzero(chunk_starts[lost] == self._lost[low:high])) if high > low else 0
+            matched += int(np.count_nonzero(chunk_starts[lost] == self._lost[low:high]))
             self._lost_lines[low:high] = chunk_lines[lost]
             kept = np.ones(len(chunk_starts), bool)
             kept[lost] = False
@@ -169,6 +171,19 @@ def _places(
 ) -> Iterator[Place]:
     for row, line, start in zip(rows.tolist(), lines.tolist(), starts.tolist(), strict=True):
         yield Place(row, line, line_at(data, start, limit=RAW))
+
+
+def _refuse_runaway(data: mmap.mmap, start: int, finder: _Finder) -> None:
+    """Refuse a file whose last record could not be read and goes on over more lines: it swallowed all of them."""
+    end = data.find(b"\n", start)
+    if end >= 0 and data[end : end + HEADER].strip():
+        raise _runaway(finder.line_of(start))
+
+
+def _runaway(line: int) -> Refused:
+    return Refused(
+        "bad-quotes", f"A quoted value at or near line {line} does not end, so that the lines after it are lost."
+    )
 
 
 def _begin(data: mmap.mmap, position: int) -> int:

@@ -52,11 +52,21 @@ def _parse(task: Task) -> Report:
         path.hardlink_to(task.source)
     session = open_session(task.out, memory=task.limits.memory)
     try:
-        source = _open(session, path, task, work)
-        stage = build_stage(session, source, work / "stage.parquet", task.settings, task.limits)
+        source, stage = _read(session, path, task, work)
         return _judge(session, source, stage, task, work)
     finally:
         session.close()
+
+
+def _read(session: duckdb.DuckDBPyConnection, path: Path, task: Task, work: Path) -> tuple[Source, Stage]:
+    try:
+        source = _open(session, path, task, work)
+        return source, build_stage(session, source, work / "stage.parquet", task.settings, task.limits)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as exc:
+        # Such as a carriage return in the middle of a line, after which the engine follows no line any more.
+        raise Refused("unreadable", f"The source cannot be read: {str(exc).splitlines()[0][:200]}") from None
 
 
 def _open(session: duckdb.DuckDBPyConnection, path: Path, task: Task, work: Path) -> Source:

@@ -1,0 +1,185 @@
+"""What a request does that needs more than one store: uploads, versions, and their end."""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from kit import audit, blobs, events, holds, leases
+from kit.blobs import Blob, BlobStore
+from kit.callers import Caller
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ingest.domain.datasets import Dataset, DatasetHeld
+from ingest.domain.settings import DatasetSettings
+from ingest.domain.versions import (
+    Reference,
+    Source,
+    TooManyUploads,
+    UploadEmpty,
+    UploadNotFound,
+    Version,
+    VersionHeld,
+)
+from ingest.store.datasets import DatasetStore
+from ingest.store.versions import VersionStore
+
+NOUN = "dataset-version"
+SERVICE = "ingest"
+KEPT = timedelta(hours=24)
+"""How long an upload is kept that no version was made of."""
+MANY = 100_000
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What a project may send."""
+
+    bytes: int
+    """Of one upload."""
+    uploads: int
+    """Open at one time: under way in this process, or kept for a version that nobody has made yet."""
+
+
+class Uploads:
+    """Takes in streams. Its counts are of this process; the database knows the uploads that are done."""
+
+    def __init__(self, engine: AsyncEngine, store: BlobStore, quota: Quota) -> None:
+        self._engine = engine
+        self._store = store
+        self._quota = quota
+        self._under_way: Counter[str] = Counter()
+
+    async def take(self, project: str, chunks: AsyncIterable[bytes]) -> Blob:
+        """Store a stream under its digest. No row names it yet.
+
+        Raises:
+            TooManyUploads: the project has too many open ones.
+            UploadEmpty: nothing came.
+            errors.TooLarge: more came than is taken.
+        """
+        with self._one_more(project):
+            async with self._engine.begin() as connection:
+                waiting = await VersionStore(connection).open_uploads(project, since=KEPT)
+            if waiting >= self._quota.uploads:
+                raise TooManyUploads(f"{waiting} uploads wait for a version; {self._quota.uploads} may.")
+            staged = await self._store.stage(chunks, self._quota.bytes)
+            if staged.size == 0:
+                await self._store.discard(staged)
+                raise UploadEmpty("The body is empty.")
+            return await self._store.publish(project, staged)
+
+    @contextlib.contextmanager
+    def _one_more(self, project: str) -> Iterator[None]:
+        if self._under_way[project] >= self._quota.uploads:
+            raise TooManyUploads(f"{self._quota.uploads} uploads of this project are under way.")
+        self._under_way[project] += 1
+        try:
+            yield
+        finally:
+            self._under_way[project] -= 1
+
+
+async def record_upload(connection: AsyncConnection, caller: Caller, blob: Blob) -> None:
+    """Keep an upload for a version to come."""
+    await blobs.record(connection, caller.project, blob)
+    await VersionStore(connection).note_upload(caller.project, blob.digest)
+    await audit.record(connection, caller, "create", "upload", blob.digest, {"size": blob.size})
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version, and whether it was there before."""
+
+    version: Version
+    reused: bool
+
+
+async def make_version(connection: AsyncConnection, caller: Caller, dataset: str, source: Source) -> Made:
+    """A version of the dataset from an upload: the one that is there, or a new one.
+
+    Raises:
+        DatasetNotFound: there is no such dataset.
+        UploadNotFound: there is no such upload (any more).
+    """
+    # Locked, so that two equal requests at one time make one version.
+    found = await DatasetStore(connection).get(caller.project, dataset, lock=True)
+    store = VersionStore(connection)
+    if (same := await store.same(found, source)) is not None:
+        return Made(same, reused=True)
+    blob = await blobs.find(connection, caller.project, source.digest)
+    if blob is None:
+        raise UploadNotFound(
+            f"There is no upload {source.digest[:100]}.",
+            errors=[{"pointer": "#/upload", "detail": "Uploads without a version are kept for 24 hours."}],
+        )
+    version = await store.add(found, replace(source, size=blob.size))
+    await blobs.link(connection, caller.project, source.digest, owner_of(version))
+    await audit.record(connection, caller, "create", NOUN, version.reference, {"upload": source.digest})
+    await leases.hint(connection, SERVICE)
+    return Made(version, reused=False)
+
+
+async def change_settings(
+    connection: AsyncConnection, caller: Caller, dataset: Dataset, settings: DatasetSettings
+) -> Dataset:
+    """Other settings for the next version. The same ones change nothing."""
+    if settings == dataset.settings:
+        return dataset
+    changed = await DatasetStore(connection).change(dataset, settings)
+    await audit.record(connection, caller, "update", "dataset", dataset.name, {"revision": changed.revision})
+    return changed
+
+
+async def delete_version(connection: AsyncConnection, caller: Caller, dataset: str, reference: Reference) -> None:
+    """
+    Raises:
+        VersionHeld: somebody needs it.
+    """
+    version = await VersionStore(connection).get(caller.project, dataset, reference, lock=True)
+    if await holds.is_held(connection, caller.project, NOUN, version.reference):
+        raise VersionHeld(f"Version {version.reference} is in use.")
+    await _drop(connection, version)
+    await audit.record(connection, caller, "delete", NOUN, version.reference, {"digest": version.digest})
+
+
+async def delete_dataset(connection: AsyncConnection, caller: Caller, name: str) -> None:
+    """Delete a dataset with all its versions, or nothing of it.
+
+    Raises:
+        DatasetHeld: somebody needs one of the versions.
+    """
+    store = VersionStore(connection)
+    dataset = await DatasetStore(connection).get(caller.project, name, lock=True)
+    versions = await store.page(caller.project, name, before=None, limit=MANY, lock=True)
+    for version in versions:
+        if await holds.is_held(connection, caller.project, NOUN, version.reference):
+            raise DatasetHeld(f"Version {version.reference} is in use.")
+        await _drop(connection, version)
+    await DatasetStore(connection).delete(dataset)
+    await audit.record(connection, caller, "delete", "dataset", name, {"versions": len(versions)})
+
+
+async def retire_failed(engine: AsyncEngine, age: timedelta, *, limit: int = 100) -> int:
+    """Delete failed versions that are older than that. Says how many."""
+    async with engine.begin() as connection:
+        old = await VersionStore(connection).failed_before(age, limit=limit)
+        for version in old:
+            await _drop(connection, version)
+    return len(old)
+
+
+async def _drop(connection: AsyncConnection, version: Version) -> None:
+    await VersionStore(connection).delete(version)
+    await blobs.unlink(connection, version.project, owner_of(version))
+    data: dict[str, Any] = {"dataset": version.dataset, "version": version.number, "digest": version.digest}
+    await events.emit(connection, version.project, "dataset.version.deleted", version.reference, data)
+
+
+def owner_of(version: Version) -> str:
+    """The name under which a version links its blobs."""
+    return f"{NOUN}:{version.id}"
+
+

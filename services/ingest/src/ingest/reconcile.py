@@ -1,0 +1,228 @@
+"""Bring every version to ready or failed: parse its source in a child, publish what that made, record it once."""
+
+import asyncio
+import contextlib
+import logging
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from kit import blobs, events, leases
+from kit.blobs import BlobStore
+from kit.failpoints import failpoint
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ingest import actions
+from ingest.domain.reports import Limits, Report, Task
+from ingest.domain.schema import Column
+from ingest.domain.versions import (
+    Contents,
+    Ended,
+    Fail,
+    Parse,
+    ParserVanished,
+    Phase,
+    Shard,
+    Version,
+    VersionNotFound,
+    Wait,
+    judge,
+    next_step,
+    version_digest,
+)
+from ingest.store.tables import versions
+from ingest.store.versions import VersionStore
+
+log = logging.getLogger(__name__)
+TTL = timedelta(seconds=30)
+SOON = timedelta(seconds=1)
+FOLDER = "parse-"
+CHUNK = 1 << 20
+LARGEST_FILE = 1 << 40
+
+
+class Parser(Protocol):
+    """Reads untrusted bytes somewhere where they can do no harm."""
+
+    async def run(self, task: Task) -> Ended: ...
+
+
+class LeaseLost(Exception):
+    """Somebody else has the version by now."""
+
+
+class Reconciler:
+    """What every replica does with a version that it has leased."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        store: BlobStore,
+        parser: Parser,
+        work: Path,
+        *,
+        limits: Limits | None = None,
+        ttl: timedelta = TTL,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._parser = parser
+        self._work = work
+        self._limits = limits or Limits()
+        self._ttl = ttl
+
+    async def reconcile(self, lease: leases.Lease) -> None:
+        async with self._engine.begin() as connection:
+            try:
+                version = await VersionStore(connection).by_id(lease.project, lease.id)
+            except VersionNotFound:
+                return  # deleted since; what was made of it is collected
+        match next_step(version):
+            case Wait():
+                async with self._engine.begin() as connection:
+                    await VersionStore(connection).postpone(lease, version, None)
+            case Fail(reason=reason, message=message):
+                await self._settle(lease, version, Report(outcome="refused", reason=reason, message=message), None)
+            case Parse():
+                await self._parse(lease, version)
+
+    async def _parse(self, lease: leases.Lease, version: Version) -> None:
+        async with self._engine.begin() as connection:
+            if not await VersionStore(connection).begin(lease, version):
+                return
+        failpoint("ingest.parse.before")
+        made: tuple[Report, Contents | None] | None = None
+        vanished = False
+        try:
+            with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
+                async with self._kept(lease):
+                    made = await self._make(version, Path(folder))
+        except* ParserVanished:
+            vanished = True
+        except* LeaseLost:
+            log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
+        if vanished:
+            log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
+            async with self._engine.begin() as connection:
+                await VersionStore(connection).postpone(lease, version, SOON)
+        elif made is not None:
+            await self._settle(lease, version, *made)
+
+    async def _make(self, version: Version, folder: Path) -> tuple[Report, Contents | None]:
+        """Parse, and publish what that made. No transaction is open here."""
+        source, out = folder / "source", folder / "out"
+        out.mkdir()
+        await self._store.fetch(version.project, version.source.digest, source)
+        task = Task(
+            source=source,
+            out=out,
+            format=version.source.format,
+            compression=version.source.compression,
+            settings=version.settings,
+            limits=self._limits,
+        )
+        report = judge(await self._parser.run(task))
+        failpoint("ingest.parse.after")
+        return report, await self._publish(version, out, report)
+
+    async def _publish(self, version: Version, out: Path, report: Report) -> Contents | None:
+        if not report.columns:
+            return None
+        shards: list[Shard] = []
+        for file in report.shards:
+            digest, size = await self._publish_file(version, out, file.path)
+            shards.append(Shard(digest, size, file.rows, file.split))
+        return Contents(
+            columns=[Column(column.name, column.type) for column in report.columns],
+            rows_in=report.rows_in,
+            rows=report.rows,
+            rejected=report.rejected,
+            coerced=report.coerced,
+            splits=report.splits,
+            shards=shards,
+            rejects=(await self._publish_file(version, out, report.rejects))[0] if report.rejects else None,
+            profile=(await self._publish_file(version, out, report.profile))[0] if report.profile else None,
+        )
+
+    async def _publish_file(self, version: Version, out: Path, name: str) -> tuple[str, int]:
+        path = _inside(out, name)
+        blob = await self._store.publish(version.project, await self._store.stage(_chunks(path), LARGEST_FILE))
+        # Recorded at once and linked later: until then the grace of uploads keeps it.
+        async with self._engine.begin() as connection:
+            await blobs.record(connection, version.project, blob)
+        return blob.digest, blob.size
+
+    async def _settle(
+        self, lease: leases.Lease, version: Version, report: Report, contents: Contents | None
+    ) -> None:
+        failpoint("ingest.version.before_commit")
+        with contextlib.suppress(LeaseLost):
+            async with self._engine.begin() as connection:
+                phase = await _record(connection, lease, version, report, contents)
+            log.info("settled", extra={"version": version.reference, "phase": phase, "reason": report.reason})
+        failpoint("ingest.version.after_commit")
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, lease: leases.Lease) -> AsyncIterator[None]:
+        """Keep the lease while the block runs, and end the block when it is lost."""
+        async with asyncio.TaskGroup() as group:
+            beat = group.create_task(self._beat(lease))
+            yield
+            beat.cancel()
+
+    async def _beat(self, lease: leases.Lease) -> None:
+        while True:
+            await asyncio.sleep(self._ttl.total_seconds() / 3)
+            try:
+                async with self._engine.begin() as connection:
+                    kept = await leases.extend(connection, versions, lease, ttl=self._ttl)
+            except SQLAlchemyError:
+                continue  # without the database nobody can take the lease either
+            if not kept:
+                raise LeaseLost
+
+
+async def _record(
+    connection: AsyncConnection, lease: leases.Lease, version: Version, report: Report, contents: Contents | None
+) -> Phase:
+    """The whole effect of a parse, in the caller's transaction: links, version and event, or nothing."""
+    ready = report.outcome == "ready" and contents is not None
+    phase = Phase.READY if ready else Phase.FAILED
+    digest = version_digest(version.settings, contents) if ready and contents is not None else None
+    for blob in sorted(_digests(contents)):
+        await blobs.link(connection, version.project, blob, actions.owner_of(version))
+    recorded = await VersionStore(connection).settle(
+        lease, version, phase=phase, reason=report.reason, message=report.message, digest=digest, contents=contents
+    )
+    if not recorded:
+        # Rolls the links back; the lease was not ours to give back.
+        raise LeaseLost
+    data: dict[str, Any] = {"dataset": version.dataset, "version": version.number, "digest": digest}
+    if phase is Phase.FAILED:
+        data |= {"reason": report.reason, "message": report.message}
+    await events.emit(connection, version.project, f"dataset.version.{phase}", version.reference, data)
+    return phase
+
+
+def _digests(contents: Contents | None) -> set[str]:
+    if contents is None:
+        return set()
+    return {shard.digest for shard in contents.shards} | {each for each in (contents.rejects, contents.profile) if each}
+
+
+def _inside(out: Path, name: str) -> Path:
+    """What the child says it made. It read strangers' bytes, so its word is theirs."""
+    path = (out / name).resolve()
+    if not path.is_relative_to(out.resolve()) or not path.is_file():
+        raise ParserVanished
+    return path
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

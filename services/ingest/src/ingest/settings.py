@@ -1,0 +1,39 @@
+"""Every knob of ingest, each read from INGEST_<NAME>. Read only here, by app.py and __main__.py."""
+
+import tempfile
+from pathlib import Path
+
+from kit.settings import Settings as KitSettings
+from pydantic import PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+
+class Settings(KitSettings):
+    model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True)
+
+    work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-ingest"
+    """Where sources are unpacked and parsed. Nothing in it outlives its use."""
+
+    upload_bytes: PositiveInt = 8 << 30
+    """Largest upload, as it is sent."""
+
+    open_uploads: PositiveInt = 100
+    """Uploads of a project under way, or without a version yet."""
+
+    unpacked_bytes: PositiveInt = 16 << 30
+    """Largest source after decompression."""
+
+    parser_memory_bytes: PositiveInt = 600 << 20
+    """Resident memory of a parser child."""
+
+    parser_seconds: PositiveInt = 900
+    """Time of a parser child."""
+
+    workers: PositiveInt = 2
+    """Sources parsed at one time by this replica."""
+
+    failed_days: PositiveInt = 30
+    """How long a failed version is kept."""
+
+    collect_seconds: PositiveInt = 300
+    """Between two collections of what nothing needs."""
