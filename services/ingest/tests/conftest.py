@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from ingest.domain.reports import Compression, Format, Limits, Report, Task
 from ingest.domain.settings import DatasetSettings
 from ingest.parser.parse import parse

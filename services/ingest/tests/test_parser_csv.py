@@ -70,7 +70,12 @@ def test_a_reject_shows_what_is_wrong_and_the_beginning_of_its_line(parse_bytes:
 def test_lines_are_right_whatever_ends_them(parse_bytes: Any, end: str, mark: str) -> None:
     lines = [HEADER.strip(), "1,a,1", "2,b", "", "", '3,"x', 'y",1', "z,c,4", '4,"d"e,1', "", "q,f,1"]
     parsed = parse_bytes(mark + end.join(lines) + end, PEOPLE)
-    assert parsed.rejects() == [(3, None, "too_few_columns"), (8, "id", "type"), (9, None, "quotes"), (11, "id", "type")]
+    assert parsed.rejects() == [
+        (3, None, "too_few_columns"),
+        (8, "id", "type"),
+        (9, None, "quotes"),
+        (11, "id", "type"),
+    ]
 
 
 def test_quotes_in_the_middle_of_a_value_are_part_of_it(parse_bytes: Any) -> None:

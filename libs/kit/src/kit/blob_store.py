@@ -168,7 +168,7 @@ class BlobStore:
                 async for chunk in self.stream(project, digest):
                     size += await asyncio.to_thread(file.write, chunk)
         except BaseException:
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 - also while being cancelled, where nothing can be awaited
             raise
         return size
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from kit import audit, blobs, events, holds, leases
-from kit.blobs import Blob, BlobStore
-from kit.callers import Caller
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ingest.domain.datasets import Dataset, DatasetHeld
@@ -25,6 +22,9 @@ from ingest.domain.versions import (
 )
 from ingest.store.datasets import DatasetStore
 from ingest.store.versions import VersionStore
+from kit import audit, blobs, events, holds, leases
+from kit.blobs import Blob, BlobStore
+from kit.callers import Caller
 
 NOUN = "dataset-version"
 SERVICE = "ingest"
@@ -181,5 +181,3 @@ async def _drop(connection: AsyncConnection, version: Version) -> None:
 def owner_of(version: Version) -> str:
     """The name under which a version links its blobs."""
     return f"{NOUN}:{version.id}"
-
-

@@ -9,9 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from kit import blobs, events, leases
-from kit.blobs import BlobStore
-from kit.failpoints import failpoint
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -35,6 +32,9 @@ from ingest.domain.versions import (
 )
 from ingest.store.tables import versions
 from ingest.store.versions import VersionStore
+from kit import blobs, events, leases
+from kit.blobs import BlobStore
+from kit.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 TTL = timedelta(seconds=30)
@@ -155,9 +155,7 @@ class Reconciler:
             await blobs.record(connection, version.project, blob)
         return blob.digest, blob.size
 
-    async def _settle(
-        self, lease: leases.Lease, version: Version, report: Report, contents: Contents | None
-    ) -> None:
+    async def _settle(self, lease: leases.Lease, version: Version, report: Report, contents: Contents | None) -> None:
         failpoint("ingest.version.before_commit")
         with contextlib.suppress(LeaseLost):
             async with self._engine.begin() as connection:

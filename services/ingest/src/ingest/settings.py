@@ -3,9 +3,10 @@
 import tempfile
 from pathlib import Path
 
-from kit.settings import Settings as KitSettings
 from pydantic import PositiveInt
 from pydantic_settings import SettingsConfigDict
+
+from kit.settings import Settings as KitSettings
 
 
 class Settings(KitSettings):

@@ -4,11 +4,11 @@ import os
 import sys
 from datetime import timedelta
 
-from kit import children
 from pydantic import ValidationError
 
 from ingest.domain.reports import Report, Task
 from ingest.domain.versions import Ended
+from kit import children
 
 OUTPUT = 4 << 20
 # One arena and one thread keep the address space small and the shards the same everywhere. Nothing else is handed

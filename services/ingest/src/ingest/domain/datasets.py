@@ -5,9 +5,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from kit import errors
-
 from ingest.domain.settings import DatasetSettings
+from kit import errors
 
 NAME = re.compile(r"[a-z0-9](?!.*\.\.)([a-z0-9._-]{0,61}[a-z0-9])?")
 

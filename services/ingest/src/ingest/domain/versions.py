@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from kit import errors
-
 from ingest.domain.reports import PARSER_VERSION, Compression, Format, Report
 from ingest.domain.schema import Column
 from ingest.domain.settings import DatasetSettings, digest_of
 from ingest.domain.splits import Side
+from kit import errors
 
 ATTEMPTS = 5
 """How often a source is tried whose parser vanishes (or whose service does) before it is given up."""
@@ -178,7 +177,9 @@ def judge(ended: Ended) -> Report:
     """
     match ended:
         case Ended(reason="memory"):
-            return Report(outcome="refused", reason="out-of-memory", message="Reading the source takes too much memory.")
+            return Report(
+                outcome="refused", reason="out-of-memory", message="Reading the source takes too much memory."
+            )
         case Ended(reason="deadline"):
             return Report(outcome="refused", reason="deadline", message="Reading the source takes too long.")
         case Ended(reason="output"):
@@ -220,4 +221,3 @@ def split_reference(text: str) -> tuple[str, Reference]:
     """Read `name`, `name@3` or `name@sha256:…`."""
     name, _, version = text.partition("@")
     return name, reference_of(version or "latest")
-

@@ -27,10 +27,9 @@ _TYPES = {
     "VARCHAR": ColumnType.STRING,
     "DATE": ColumnType.DATE,
     "TIMESTAMP": ColumnType.TIMESTAMP,
-    "TIMESTAMP_S": ColumnType.TIMESTAMP,
-    "TIMESTAMP_MS": ColumnType.TIMESTAMP,
     "TIMESTAMP_NS": ColumnType.TIMESTAMP,
     "TIMESTAMP WITH TIME ZONE": ColumnType.TIMESTAMP,
+    "TIMESTAMPTZ_NS": ColumnType.TIMESTAMP,
 }
 WIDTH = 8
 

@@ -4,14 +4,14 @@ import uuid
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from kit.db import NOW
-from kit.ids import uuid7
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.domain.datasets import Dataset, DatasetExists, DatasetNotFound
 from ingest.domain.settings import DatasetSettings
 from ingest.store.tables import datasets
+from kit.db import NOW
+from kit.ids import uuid7
 
 
 class DatasetStore:

@@ -1,8 +1,9 @@
 """The tables of ingest, beside those that every service has (kit.tables)."""
 
 import sqlalchemy as sa
-from kit import leases, tables
 from sqlalchemy.dialects import postgresql as pg
+
+from kit import leases, tables
 
 metadata = tables.metadata_of()
 tables.install(metadata)

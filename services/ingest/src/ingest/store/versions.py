@@ -6,10 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from kit import leases
-from kit.db import NOW
-from kit.ids import uuid7
-from kit.tables import blob_links
 from pydantic import TypeAdapter
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,10 +24,16 @@ from ingest.domain.versions import (
     settings_digest,
 )
 from ingest.store.tables import numbers, uploads, versions
+from kit import leases
+from kit.db import NOW
+from kit.ids import uuid7
+from kit.tables import blob_links
 
 _CONTENTS = TypeAdapter(Contents)
 COLUMNS = [
-    column for column in versions.c if column.name not in {"settings_digest", "dataset_id", "due_at", "fence", "lease_until"}
+    column
+    for column in versions.c
+    if column.name not in {"settings_digest", "dataset_id", "due_at", "fence", "lease_until"}
 ]
 
 

@@ -1,7 +1,6 @@
 """Run by Alembic."""
 
-from kit import migrations
-
 from ingest.store.tables import metadata
+from kit import migrations
 
 migrations.run(metadata)

@@ -2,17 +2,16 @@
 
 import sqlalchemy as sa
 from alembic import op
-from kit import tables
 from sqlalchemy.dialects import postgresql as pg
+
+from kit import tables
 
 revision = "0001"
 down_revision = None
 
 
 def _created_at() -> sa.Column[object]:
-    return sa.Column(
-        "created_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False
-    )
+    return sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False)
 
 
 def upgrade() -> None:
@@ -25,9 +24,7 @@ def upgrade() -> None:
         sa.Column("settings", pg.JSONB(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         _created_at(),
-        sa.Column(
-            "updated_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False
-        ),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False),
         sa.PrimaryKeyConstraint("project", "id", name=op.f("pk_datasets")),
         sa.UniqueConstraint("project", "name", name=op.f("uq_datasets_project_name")),
     )
@@ -82,9 +79,7 @@ def _create_versions() -> None:
         sa.PrimaryKeyConstraint("project", "id", name=op.f("pk_versions")),
         sa.UniqueConstraint("project", "dataset_id", "number", name=op.f("uq_versions_project_dataset_id_number")),
     )
-    op.create_index(
-        op.f("ix_versions_due_at"), "versions", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL")
-    )
+    op.create_index(op.f("ix_versions_due_at"), "versions", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(
         op.f("ix_versions_project_dataset_id_source_digest_settings_digest"),
         "versions",
