@@ -1,0 +1,248 @@
+"""Blobs in a folder and in S3: the same tests on both."""
+
+import hashlib
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore import store as stores
+
+from kit import errors
+from kit.blobs import Blob, BlobStore, Staged
+
+pytestmark = pytest.mark.anyio
+LATER = datetime.now(UTC) + timedelta(days=2)
+ENOUGH = 1 << 40
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket of a SeaweedFS of our own, with everything it listens to on ports of its own."""
+    weed = shutil.which("weed", path=str(Path(sys.executable).parent))
+    if weed is None:
+        pytest.skip("SeaweedFS is not installed")
+    named = ("s3.port", "s3.port.iceberg", "s3.port.lance", "master.port", "filer.port", "volume.port", "admin.port")
+    both = ("s3.port.grpc", "master.port.grpc", "filer.port.grpc", "volume.port.grpc", "admin.port.grpc")
+    ports = dict(zip((*named, *both), free_ports(len(named) + len(both)), strict=True))
+    folder = tmp_path_factory.mktemp("weed")
+    command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-bucket=blobs", "-admin.ui=false", "-webdav=false"]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+        environment.setenv("AWS_REGION", "us-east-1")
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ports['s3.port']}")
+        with subprocess.Popen(
+            [*command, *(f"-{name}={port}" for name, port in ports.items())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as server:
+            assert server.stdout is not None
+            said = ""
+            while "Press Ctrl+C" not in said:
+                line = server.stdout.readline()
+                assert line, f"SeaweedFS ended: {said}"
+                said += line
+            yield "s3://blobs"
+            server.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(params=["folder", "S3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.getfixturevalue("s3")) if request.param == "S3" else tmp_path.as_uri()
+
+
+@pytest.fixture
+def store(url: str, tmp_path: Path) -> BlobStore:
+    # A service of its own for each test: that is a prefix of its own.
+    return BlobStore(url, f"ingest-{tmp_path.name.lower().replace('_', '-')}")
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def receive(stream: AsyncIterator[bytes], into: list[bytes]) -> None:
+    async for chunk in stream:
+        into.append(chunk)
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+async def put(store: BlobStore, *parts: bytes, project: str = "blue") -> Blob:
+    return await store.publish(project, await store.stage(chunks(*parts), ENOUGH))
+
+
+async def objects(store: BlobStore) -> list[str]:
+    return [found.key async for page in store.blobs() for found in page]
+
+
+async def damage(url: str, key: str, data: bytes) -> None:
+    """Write behind our back."""
+    raw = stores.from_url(url, client_options={"allow_http": True}) if url.startswith("s3") else stores.from_url(url)
+    await obstore.delete_async(raw, key)
+    await obstore.put_async(raw, key, data)
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [b"x"], [b"one", b"two"], [b"z" * (1 << 20)] * 11 + [b"end"]], ids=["none", "one", "two", "many"]
+)
+async def test_a_published_blob_reads_back(store: BlobStore, parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    blob = await put(store, *parts)
+    assert blob == Blob(digest_of(data), len(data))
+    assert await store.read("blue", blob.digest) == data
+    assert await store.check("blue", blob.digest) == len(data)
+    [key] = await objects(store)
+    hexadecimal = blob.digest.removeprefix("sha256:")
+    assert key == f"blobs/{store.service}/blue/sha256/{hexadecimal[:2]}/{hexadecimal}"
+
+
+async def test_the_same_bytes_twice_are_one_object_and_leave_nothing_staged(store: BlobStore) -> None:
+    assert await put(store, b"same") == await put(store, b"sa", b"me")
+    assert len(await objects(store)) == 1
+    assert await store.remove_stale(LATER) == 0
+
+
+async def test_projects_share_no_object(store: BlobStore) -> None:
+    await put(store, b"same")
+    await put(store, b"same", project="red")
+    assert len(await objects(store)) == 2
+
+
+async def test_too_many_bytes_leave_nothing(store: BlobStore) -> None:
+    with pytest.raises(errors.TooLarge):
+        await store.stage(chunks(b"x" * 6, b"y" * 5), 10)
+    assert await store.remove_stale(LATER) == 0
+
+
+async def test_a_stream_that_breaks_off_leaves_nothing(store: BlobStore) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 100
+        raise ConnectionAbortedError
+
+    with pytest.raises(errors.Unavailable):
+        await store.stage(broken(), ENOUGH)
+    assert await store.remove_stale(LATER) == 0
+
+
+async def test_a_flipped_byte_is_never_served(store: BlobStore, url: str, tmp_path: Path) -> None:
+    data = b"a" * (3 << 20)
+    blob = await put(store, data)
+    await damage(url, store.key_of("blue", blob.digest), b"b" + data[1:])
+    with pytest.raises(errors.Corrupt):
+        await store.check("blue", blob.digest)
+    with pytest.raises(errors.Corrupt):
+        await store.read("blue", blob.digest)
+    with pytest.raises(errors.Corrupt):
+        await store.fetch("blue", blob.digest, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    received: list[bytes] = []
+    with pytest.raises(errors.Corrupt):
+        await receive(store.stream("blue", blob.digest), received)
+    assert len(b"".join(received)) < len(data)
+
+
+async def test_publishing_the_right_bytes_repairs_damaged_ones(store: BlobStore, url: str) -> None:
+    blob = await put(store, b"good")
+    await damage(url, store.key_of("blue", blob.digest), b"evil")
+    await put(store, b"good")
+    assert await store.read("blue", blob.digest) == b"good"
+
+
+async def test_staged_bytes_that_are_not_what_was_sent_get_no_name(store: BlobStore, url: str) -> None:
+    staged = await store.stage(chunks(b"good"), ENOUGH)
+    await damage(url, staged.key, b"evil")
+    with pytest.raises(errors.Corrupt):
+        await store.publish("blue", staged)
+
+
+async def test_missing_bytes_are_corrupt(store: BlobStore) -> None:
+    with pytest.raises(errors.Corrupt):
+        await store.read("blue", digest_of(b"never"))
+
+
+async def test_a_fetched_blob_is_a_new_file(store: BlobStore, tmp_path: Path) -> None:
+    blob = await put(store, b"bytes")
+    assert await store.fetch("blue", blob.digest, tmp_path / "copy") == 5
+    assert (tmp_path / "copy").read_bytes() == b"bytes"
+    with pytest.raises(FileExistsError):
+        await store.fetch("blue", blob.digest, tmp_path / "copy")
+
+
+async def test_what_is_deleted_is_gone_and_deleting_it_again_is_fine(store: BlobStore) -> None:
+    blob = await put(store, b"bytes")
+    await store.delete("blue", blob.digest)
+    await store.delete("blue", blob.digest)
+    assert await objects(store) == []
+
+
+async def test_only_stale_staged_bytes_are_removed(store: BlobStore) -> None:
+    staged = await store.stage(chunks(b"bytes"), ENOUGH)
+    assert await store.remove_stale(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await store.remove_stale(LATER) == 1
+    with pytest.raises(errors.Unavailable):
+        await store.publish("blue", staged)
+
+
+@pytest.mark.parametrize("project", ["", "..", "a/b", "a..b", "A", "/x", "#1"])
+async def test_a_project_cannot_name_another_place(store: BlobStore, project: str) -> None:
+    with pytest.raises(ValueError, match="not a digest, or not a project"):
+        store.key_of(project, digest_of(b""))
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", "md5:" + "0" * 64, "sha256:" + "A" * 64, "sha256:../../x"])
+async def test_a_digest_cannot_name_another_place(store: BlobStore, digest: str) -> None:
+    with pytest.raises(ValueError, match="not a digest, or not a project"):
+        store.key_of("blue", digest)
+
+
+async def test_objects_of_strange_names_are_listed_without_a_digest(store: BlobStore, url: str) -> None:
+    raw = stores.from_url(url, client_options={"allow_http": True}) if url.startswith("s3") else stores.from_url(url)
+    await obstore.put_async(raw, f"blobs/{store.service}/blue/notes.txt", b"x")
+    [[found]] = [page async for page in store.blobs()]
+    assert (found.project, found.digest) == (None, None)
+
+
+async def test_a_store_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    [port] = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_REGION", "nowhere")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    with pytest.raises(errors.Unavailable):
+        await BlobStore("s3://blobs", "ingest").read("blue", digest_of(b""))
+
+
+async def test_what_a_dead_writer_left_in_a_folder_is_removed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path.as_uri(), "ingest")
+    blob = await put(store, b"bytes")
+    path = tmp_path / store.key_of("blue", blob.digest)
+    left = path.with_name(f"{path.name}#1")
+    left.write_bytes(b"half")
+    assert await store.remove_stale(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await store.remove_stale(LATER) == 1
+    assert not left.exists()
+    assert path.exists()
+
+
+def test_staged_bytes_are_told_apart_by_key() -> None:
+    assert Staged("a", "sha256:x", 1) != Staged("b", "sha256:x", 1)
