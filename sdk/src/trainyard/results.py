@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Self
+from functools import cache
+from typing import Annotated, Any, Self, get_type_hints
 
 Json = Mapping[str, Any]
+Time = Annotated[datetime | None, datetime.fromisoformat]
+Names = Annotated[tuple[str, ...], tuple]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,30 +20,30 @@ class Result:
     @classmethod
     def of(cls, document: Json) -> Self:
         """From JSON: unknown members stay in `raw`, missing ones take the field's default."""
-        values: dict[str, Any] = {"raw": document}
-        for known in fields(cls):
-            if known.name in values or (known.name not in document and _has_default(known)):
-                continue
-            value = document[known.name]
-            convert: Callable[[Any], Any] | None = known.metadata.get("of")
-            values[known.name] = convert(value) if convert and value is not None else value
-        return cls(**values)
+        values: dict[str, Any] = {}
+        for name, (required, convert) in _plan_of(cls).items():  # type: ignore[arg-type]  # a class is hashable
+            if name in document or required:
+                value = document[name]
+                values[name] = convert(value) if convert is not None and value is not None else value
+        return cls(raw=document, **values)
 
 
-def _has_default(known: Any) -> bool:
-    return known.default is not MISSING or known.default_factory is not MISSING
+@cache
+def _plan_of(kind: type[Result]) -> dict[str, tuple[bool, Callable[[Any], Any] | None]]:
+    """For each field: whether JSON must have it, and what makes its value of JSON (the first annotation)."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        known.name: (
+            known.default is MISSING and known.default_factory is MISSING,
+            next(iter(getattr(hints[known.name], "__metadata__", ())), None),
+        )
+        for known in fields(kind)
+        if known.name != "raw"
+    }
 
 
-def _many(kind: type[Result]) -> Any:
-    return field(default=(), metadata={"of": lambda items: tuple(kind.of(item) for item in items)})
-
-
-def _one(kind: type[Result]) -> Any:
-    return field(default=None, metadata={"of": kind.of})
-
-
-def _time() -> Any:
-    return field(default=None, metadata={"of": datetime.fromisoformat})
+def _each(kind: type[Result]) -> Callable[[Any], Any]:
+    return lambda items: tuple(kind.of(item) for item in items)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Status(Result):
 class Timed(Result):
     """A thing that takes time to become what was asked for."""
 
-    status: Status = field(metadata={"of": Status.of})
+    status: Annotated[Status, Status.of]
 
     @property
     def phase(self) -> str:
@@ -86,8 +89,8 @@ class Dataset(Result):
 
     name: str
     settings: Json = field(default_factory=dict)
-    created_at: datetime | None = _time()
-    updated_at: datetime | None = _time()
+    created_at: Time = None
+    updated_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +100,15 @@ class DatasetVersion(Timed):
     dataset: str
     version: int
     digest: str | None = None
-    schema: tuple[Column, ...] = _many(Column)
+    schema: Annotated[tuple[Column, ...], _each(Column)] = ()
     rows: int | None = None
     rejected: int | None = None
     rows_in: int | None = None
     splits: Mapping[str, int] | None = None
     settings: Json = field(default_factory=dict)
     source: Json | None = None
-    created_at: datetime | None = _time()
-    finished_at: datetime | None = _time()
+    created_at: Time = None
+    finished_at: Time = None
 
     @property
     def reference(self) -> str:
@@ -121,12 +124,11 @@ class Reject(Result):
     column: str | None = None
     reason: str = ""
     detail: str | None = None
-    raw_row: str | None = None
 
-    @classmethod
-    def of(cls, document: Json) -> Self:
-        """The wire calls the row's text `raw`, as `Result` calls the whole document."""
-        return super().of({**document, "raw_row": document.get("raw")})
+    @property
+    def text(self) -> str | None:
+        """The row as it stood in the source."""
+        return self.raw.get("raw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +151,10 @@ class Job(Timed):
     target: str = ""
     attempt: int | None = None
     metrics: Mapping[str, float] | None = None
-    model: RegisteredModel | None = _one(RegisteredModel)
-    created_at: datetime | None = _time()
-    started_at: datetime | None = _time()
-    finished_at: datetime | None = _time()
+    model: Annotated[RegisteredModel | None, RegisteredModel.of] = None
+    created_at: Time = None
+    started_at: Time = None
+    finished_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ class Model(Result):
 
     name: str
     description: str | None = None
-    created_at: datetime | None = _time()
+    created_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,7 @@ class ModelVersion(Result):
     metrics: Mapping[str, float] | None = None
     lineage: Json = field(default_factory=dict)
     twin: Json | None = None
-    created_at: datetime | None = _time()
+    created_at: Time = None
 
     @property
     def reference(self) -> str:
@@ -192,7 +194,7 @@ class Alias(Result):
 
     alias: str
     version: int
-    updated_at: datetime | None = _time()
+    updated_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ class Revision(Result):
     """What a deployment's references meant at one moment."""
 
     id: str | int
-    targets: tuple[Target, ...] = _many(Target)
+    targets: Annotated[tuple[Target, ...], _each(Target)] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +222,9 @@ class Deployment(Timed):
     name: str
     models: tuple[Json, ...] = ()
     generation: int | None = None
-    revision: Revision | None = _one(Revision)
-    created_at: datetime | None = _time()
-    updated_at: datetime | None = _time()
+    revision: Annotated[Revision | None, Revision.of] = None
+    created_at: Time = None
+    updated_at: Time = None
 
     @property
     def serves(self) -> tuple[str, ...]:
@@ -235,7 +237,7 @@ class Deployment(Timed):
 class Answer(Result):
     """Predictions, and which model version made them."""
 
-    predictions: tuple[Json, ...] = field(default=(), metadata={"of": tuple})
+    predictions: Annotated[tuple[Json, ...], tuple] = ()
     model: str = ""
     version: int | None = None
     revision: str | int | None = None
@@ -248,8 +250,8 @@ class Pipeline(Result):
     name: str
     steps: Mapping[str, Json] = field(default_factory=dict)
     parameters: Json = field(default_factory=dict)
-    created_at: datetime | None = _time()
-    updated_at: datetime | None = _time()
+    created_at: Time = None
+    updated_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,9 +262,9 @@ class Step(Timed):
     kind: str
     attempt: int | None = None
     outputs: Json | None = None
-    needs: tuple[str, ...] = field(default=(), metadata={"of": tuple})
-    started_at: datetime | None = _time()
-    finished_at: datetime | None = _time()
+    needs: Names = ()
+    started_at: Time = None
+    finished_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,10 +273,10 @@ class Run(Timed):
 
     id: str
     pipeline: str
-    steps: tuple[Step, ...] = _many(Step)
+    steps: Annotated[tuple[Step, ...], _each(Step)] = ()
     parameters: Json = field(default_factory=dict)
-    created_at: datetime | None = _time()
-    finished_at: datetime | None = _time()
+    created_at: Time = None
+    finished_at: Time = None
 
     def outputs_of(self, step: str) -> Json:
         """What a step said when it succeeded."""
@@ -288,12 +290,12 @@ class Key(Result):
     id: str
     name: str = ""
     role: str = ""
-    scopes: tuple[str, ...] = field(default=(), metadata={"of": tuple})
+    scopes: Names = ()
     subject: str | None = None
     key: str | None = field(default=None, repr=False)
-    created_at: datetime | None = _time()
-    expires_at: datetime | None = _time()
-    revoked_at: datetime | None = _time()
+    created_at: Time = None
+    expires_at: Time = None
+    revoked_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +303,7 @@ class Project(Result):
     """What keeps one team's things apart from another's."""
 
     name: str
-    created_at: datetime | None = _time()
+    created_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +319,7 @@ class LogLine(Result):
     """A line that a job wrote."""
 
     message: str = ""
-    at: datetime | None = _time()
+    at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,4 +329,4 @@ class MetricPoint(Result):
     name: str
     value: float
     step: int | None = None
-    at: datetime | None = _time()
+    at: Time = None

@@ -153,4 +153,4 @@ def _worth_another(problem: ProblemError) -> bool:
 
 
 def _backoff(attempt: int) -> float:
-    return min(0.2 * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, no secret
+    return float(min(0.2 * 2**attempt, LONGEST_PAUSE)) * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, no secret

@@ -1,7 +1,6 @@
 """Who may do what: projects, their members, and API keys."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from trainyard.results import Key, Member, Project
 from trainyard.wire import Wire
@@ -68,9 +67,9 @@ class Projects:
         """Who is in it, and with which role."""
         return map(Member.of, self._wire.pages(f"/v1/projects/{name}/members"))
 
-    def put_member(self, name: str, subject: str, role: str) -> dict[str, Any]:
+    def put_member(self, name: str, subject: str, role: str) -> Member:
         """Add somebody, or change their role: viewer, editor or admin."""
-        return self._wire.put(f"/v1/projects/{name}/members/{subject}", {"role": role})
+        return Member.of(self._wire.put(f"/v1/projects/{name}/members/{subject}", {"role": role}))
 
     def delete_member(self, name: str, subject: str) -> None:
         """Remove somebody."""

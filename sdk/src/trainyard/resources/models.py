@@ -55,6 +55,10 @@ class Models:
         """All aliases."""
         return map(Alias.of, self._wire.pages(f"/v1/models/{name}/aliases"))
 
+    def alias(self, name: str, alias: str) -> Alias:
+        """One alias."""
+        return Alias.of(self._wire.get(f"/v1/models/{name}/aliases/{alias}"))
+
     def set_alias(self, name: str, alias: str, version: int) -> Alias:
         """Point an alias at a version. Somebody else's move in the same moment is a Conflict, and theirs stands."""
         return Alias.of(self._wire.put(f"/v1/models/{name}/aliases/{alias}", {"version": version}))
@@ -63,21 +67,21 @@ class Models:
         """Delete an alias."""
         self._wire.delete(f"/v1/models/{name}/aliases/{alias}")
 
-    def download(self, name: str, version: Reference, folder: Path) -> list[Path]:
+    def download(self, name: str, version: Reference, folder: Path) -> tuple[Path, ...]:
         """The files of a version, each checked against its digest before it gets its name."""
         found = self.version(name, version)
         folder.mkdir(parents=True, exist_ok=True)
-        return [self._file(found, str(file["path"]), str(file["digest"]), folder) for file in found.formats]
+        return tuple(self._file(found, str(file["path"]), str(file["digest"]), folder) for file in found.formats)
 
     def _file(self, version: ModelVersion, name: str, digest: str, folder: Path) -> Path:
         path = folder / Path(name).name  # never outside the folder, whatever the manifest says
         part = path.with_name(f".{path.name}.part")
         seen = hashlib.sha256()
-        with self._wire.stream(f"/v1/models/{version.model}/versions/{version.version}/files/{name}") as answer:
-            with part.open("wb") as out:
-                for chunk in answer.iter_bytes():
-                    seen.update(chunk)
-                    out.write(chunk)
+        source = f"/v1/models/{version.model}/versions/{version.version}/files/{name}"
+        with self._wire.stream(source) as answer, part.open("wb") as out:
+            for chunk in answer.iter_bytes():
+                seen.update(chunk)
+                out.write(chunk)
         if f"sha256:{seen.hexdigest()}" != digest:
             part.unlink()
             raise DownloadCorrupt(f"{name} of {version.reference} came with another digest than {digest}.")

@@ -1,0 +1,1 @@
+"""The command line: `trainyard`. One module per group, loaded when the group is used."""

@@ -1,0 +1,118 @@
+"""`trainyard deployment`, and `trainyard predict`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from trainyard.cli.datasets import Sure
+from trainyard.cli.failures import Failed
+from trainyard.cli.output import Output, OutputOption, number, say, show_item, show_json, show_list, state, stderr
+from trainyard.cli.session import confirm, connect, json_of
+from trainyard.results import Deployment
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+COLUMNS = (
+    ("name", lambda deployment: deployment.name),
+    ("state", lambda deployment: state(deployment.phase)),
+    ("asked for", lambda deployment: ", ".join(_reference_of(part) for part in deployment.models)),
+    ("serves", lambda deployment: ", ".join(deployment.serves)),
+    ("made", lambda deployment: deployment.created_at),
+)
+
+
+@app.command("put")
+def put_deployment(
+    name: str,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL[=WEIGHT]...", help="flight-delays@champion, or …=90")],
+    wait: Annotated[bool, typer.Option(help="Until it answers.")] = True,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Serve a model, or split requests over several by weight."""
+    with connect() as client:
+        deployment = client.deployments.put(name, _models_of(models))
+        if wait:
+            with stderr().status(f"Loading {', '.join(models)} …"):
+                deployment = client.deployments.wait(name)
+    _show(deployment, output)
+    if deployment.phase == "failed":
+        raise Failed(f"{name} failed: {deployment.status.message or deployment.status.reason}")
+
+
+@app.command("list")
+def list_deployments(output: OutputOption = Output.TABLE) -> None:
+    """All deployments."""
+    with connect() as client:
+        empty = "No deployments yet: trainyard deployment put NAME MODEL"
+        show_list(client.deployments.list(), COLUMNS, output, empty=empty)
+
+
+@app.command("get")
+def get_deployment(name: str, output: OutputOption = Output.TABLE) -> None:
+    """One deployment, and what it serves now."""
+    with connect() as client:
+        _show(client.deployments.get(name), output)
+
+
+@app.command("delete")
+def delete_deployment(name: str, yes: Sure = False) -> None:
+    """Stop serving; the model stays."""
+    confirm(f"Stop serving {name}?", yes)
+    with connect() as client:
+        client.deployments.delete(name)
+    say(f"Deleted {name}.")
+
+
+def predict(
+    name: Annotated[str, typer.Argument(metavar="DEPLOYMENT")],
+    data: Annotated[str, typer.Option("--data", "-d", help="A row, a list of rows, or {rows: …}: JSON, @FILE or @-")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Ask a deployment."""
+    body = json_of(data)
+    columns: list[str] | None = None
+    if isinstance(body, dict) and "rows" in body:
+        body, columns = body["rows"], body.get("columns")
+    rows: list[Any] = body if isinstance(body, list) else [body]
+    with connect() as client:
+        answer = client.predict(name, rows, columns)
+    if output is Output.JSON:
+        show_json(answer)
+        return
+    titles = tuple((title, _member(title)) for title in (answer.predictions[0] if answer.predictions else {}))
+    show_list(answer.predictions, titles, output, empty="No rows were given.")
+    say(f"by {answer.model}@{answer.version}")
+
+
+def _models_of(texts: list[str]) -> str | list[dict[str, Any]]:
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    models = []
+    for text in texts:
+        model, _, weight = text.partition("=")
+        if not weight.isdigit():
+            raise typer.BadParameter(f"{text!r}: with several models each needs a weight, MODEL=WEIGHT.")
+        models.append({"model": model, "weight": int(weight)})
+    return models
+
+
+def _show(deployment: Deployment, output: Output) -> None:
+    fields = {
+        "deployment": deployment.name,
+        "state": state(deployment.phase),
+        "message": deployment.status.message,
+        "asked for": ", ".join(_reference_of(part) for part in deployment.models),
+        "serves": ", ".join(deployment.serves),
+        "revision": number(deployment.revision.id) if deployment.revision else None,  # type: ignore[arg-type]  # a name
+        "changed": deployment.updated_at,
+    }
+    show_item(deployment, fields, output)
+
+
+def _reference_of(part: Any) -> str:
+    weight = part.get("weight")
+    return f"{part['model']} ({weight})" if weight is not None else str(part["model"])
+
+
+def _member(name: str) -> Any:
+    return lambda item: item.get(name)
