@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -20,6 +21,7 @@ from trainyard.wire import Wire
 
 TIMEOUT = timedelta(seconds=60)  # of silence, and more than the longest long poll
 CONNECT = 5.0
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Client:
@@ -45,6 +47,8 @@ class Client:
             headers={"Authorization": f"Bearer {credentials.api_key}", "User-Agent": "trainyard-python"},
             timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT),
             transport=transport,
+            # A proxy for the outside cannot reach this machine's loopback.
+            trust_env=urlsplit(self.url).hostname not in LOOPBACK,
         )
         wire = Wire(self._http)
         self._wire = wire

@@ -45,21 +45,18 @@ PANELS = {
 class LazyGroup(TyperGroup):
     """Knows the names and helps of its commands, and loads the one that is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the table, which is that of a day's work."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
-        """Enough of a command to be listed."""
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        return TyperCommand(cmd_name, help=place.help, rich_help_panel=PANELS.get(cmd_name, PLATFORM))
+    def __init__(self, **attributes: Any) -> None:
+        """Enough of each command to be listed, in the order of the table."""
+        listed = {
+            name: TyperCommand(name, help=place.help, rich_help_panel=PANELS.get(name, PLATFORM))
+            for name, place in COMMANDS.items()
+        }
+        super().__init__(**{**attributes, "commands": listed})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The whole command, for the one that is called."""
         name, _, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name in COMMANDS else None, rest
+        return name, load(name), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Say what went wrong in words, with an exit code that a script can tell apart."""

@@ -1,7 +1,7 @@
 """`trainyard model`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,7 +39,7 @@ def get_model(reference: Reference, output: OutputOption = Output.TABLE) -> None
             return
         found = client.models.version(name, version)
     twin = found.twin or {}
-    fields = {
+    fields: dict[str, Any] = {
         "model": found.reference,
         "digest": found.digest,
         "formats": ", ".join(str(part["format"]) for part in found.formats),

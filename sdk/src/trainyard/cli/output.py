@@ -39,7 +39,7 @@ STYLES = {
     "parsing": ("●", "cyan"),
     "pending": ("○", "yellow"),
     "waiting": ("○", "dim"),
-    "skipped": ("–", "dim"),
+    "skipped": ("·", "dim"),
     "cancelled": ("■", "yellow"),
     "failed": ("✘", "red"),
 }
@@ -102,7 +102,7 @@ def cell(value: Any) -> RenderableType:
         case Text() | Table():
             return value
         case None:
-            return Text("–", style="dim")
+            return Text("-", style="dim")
         case bool():
             return Text("yes" if value else "no")
         case int():
