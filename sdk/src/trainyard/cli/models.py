@@ -34,8 +34,8 @@ def get_model(reference: Reference, output: OutputOption = Output.TABLE) -> None
         if "@" not in reference:
             model = client.models.get(name)
             aliases = {f"@{alias.alias}": f"version {alias.version}" for alias in client.models.aliases(name)}
-            fields = {"model": model.name, "description": model.description, "made": model.created_at, **aliases}
-            show_item(model, fields, output)
+            shown = {"model": model.name, "description": model.description, "made": model.created_at, **aliases}
+            show_item(model, shown, output)
             return
         found = client.models.version(name, version)
     twin = found.twin or {}
