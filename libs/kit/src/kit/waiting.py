@@ -1,0 +1,54 @@
+"""Long polls: `?wait=30s` holds an answer back until the thing has come to where its caller wants it.
+
+No transaction is open between two looks, so that a thousand waiting clients cost no connection.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Query
+
+from kit import errors
+
+T = TypeVar("T")
+LONGEST = timedelta(seconds=60)
+SOONEST, LATEST = 0.05, 0.5  # seconds between two looks; they grow apart
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+
+
+class DurationInvalid(errors.Invalid): ...
+
+
+def duration_of(text: str, *, pointer: str) -> timedelta:
+    """A time span of the wire: `500ms`, `30s`, `10m`, `2h`, `1d`.
+
+    Raises:
+        DurationInvalid: it is written in another way.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        detail = "must be a number and a unit, such as 500ms, 30s, 10m, 2h or 1d"
+        raise DurationInvalid("This is not a time span.", errors=[{"pointer": pointer, "detail": detail}])
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+async def _wait(wait: Annotated[str | None, Query(max_length=12, examples=["30s"])] = None) -> timedelta:
+    return timedelta(0) if wait is None else min(duration_of(wait, pointer="?wait"), LONGEST)
+
+
+# How long the caller is willing to wait for an answer that says more; none: not at all, a minute at most.
+Wait = Annotated[timedelta, Depends(_wait)]
+
+
+async def until(read: Callable[[], Awaitable[T]], done: Callable[[T], bool], wait: timedelta) -> T:
+    """Read again and again until `done`, for `wait` at most; what was read last, done or not."""
+    loop = asyncio.get_running_loop()
+    ends, pause = loop.time() + wait.total_seconds(), SOONEST
+    while not done(found := await read()) and (left := ends - loop.time()) > 0:
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, LATEST)
+    return found
