@@ -85,16 +85,7 @@ def initialise(data: Path, password: str) -> None:
         where = ["-D", str(half), "-U", SUPERUSER, f"--pwfile={passwords}"]
         options = ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-instructions", "--no-sync"]
         done = subprocess.run(  # noqa: S603 - the wheel's own program
-            [
-                *_prefix(),
-                str(binaries() / "initdb"),
-                "-D",
-                str(half),
-                "-U",
-                SUPERUSER,
-                f"--pwfile={passwords}",
-                *options,
-            ],
+            [*_prefix(), str(binaries() / "initdb"), *where, *options],
             capture_output=True,
             text=True,
             preexec_fn=dies_with_parent(),
