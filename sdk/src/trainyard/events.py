@@ -65,9 +65,11 @@ def follow(wire: Wire, path: str, is_done: Callable[[], bool]) -> Iterator[Event
                 raise
             wire.pause(BRIEF * 2**failures)
             continue
-        if done and not (came and last):  # without ids, to ask again would bring the same events again
+        if done and not came:
             return
         done = is_done()
+        if done and last is None:  # without ids, to ask again would bring the same events again
+            return
         if not done:
             wire.pause(BRIEF)
 
