@@ -38,7 +38,7 @@ class Limits(_Model):
     ratio_floor: int = 256 << 20
     columns: int = 2000
     cell: int = 1 << 20
-    rejects: int = 1_000_000
+    rejects: int = 200_000
     """How many rejected places are kept; all are counted."""
     memory: int = 256 << 20
     """Bytes that the engine may hold before it spills to disk."""

@@ -6,6 +6,7 @@ import io
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import numpy as np
@@ -58,6 +59,7 @@ class CsvFile:
         Raises:
             Refused: it cannot be read at all.
         """
+        _head(path)
         self._path = with_one_line_end(path)
         self._nulls = nulls
         self._readings = 0
@@ -66,7 +68,6 @@ class CsvFile:
             check_names(self.names, limit=limits.columns)
         except BadColumnName as exc:
             raise Refused("bad-header", exc.detail) from None
-        _refuse_nul(self._path)
 
     def guess(self, session: duckdb.DuckDBPyConnection) -> list[Column]:
         sample = casts.guess_sql(self.names, self._read("ignore_errors=true"))
@@ -92,10 +93,11 @@ class CsvFile:
         lost = np.fromiter((_begin(data, position) for position in positions.tolist()), np.int64, len(positions))
         finder, lines, starts = self._find(data, lost, rows, total)
         kept = session.execute(f"SELECT DISTINCT * FROM {table} ORDER BY ALL LIMIT {keep}").fetchall()
-        faults = [_fault(data, finder, _begin(data, position), error) for position, error in kept]
+        with self._path.open("rb") as opened:
+            faults = [_fault(opened, finder, _begin(data, position), error) for position, error in kept]
         if len(lost) and finder.last == lost[-1]:
             _refuse_runaway(data, int(lost[-1]), finder)
-        return Located(len(lost), faults, _places(data, rows, lines, starts))
+        return Located(len(lost), faults, _places(self._path, rows, lines, starts))
 
     def _find(
         self, data: mmap.mmap, lost: NDArray[np.int64], rows: NDArray[np.int64], total: int
@@ -167,10 +169,11 @@ class _Finder:
 
 
 def _places(
-    data: mmap.mmap, rows: NDArray[np.int64], lines: NDArray[np.int64], starts: NDArray[np.int64]
+    path: Path, rows: NDArray[np.int64], lines: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> Iterator[Place]:
-    for row, line, start in zip(rows.tolist(), lines.tolist(), starts.tolist(), strict=True):
-        yield Place(row, line, line_at(data, start, limit=RAW))
+    with path.open("rb") as opened:
+        for row, line, start in zip(rows.tolist(), lines.tolist(), starts.tolist(), strict=True):
+            yield Place(row, line, line_at(opened, start, limit=RAW))
 
 
 def _refuse_runaway(data: mmap.mmap, start: int, finder: _Finder) -> None:
@@ -193,10 +196,10 @@ def _begin(data: mmap.mmap, position: int) -> int:
     return position
 
 
-def _fault(data: mmap.mmap, finder: _Finder, start: int, error: str) -> Fault:
+def _fault(source: BinaryIO, finder: _Finder, start: int, error: str) -> Fault:
     reason = REASONS.get(error, "unreadable")
     detail = DETAILS.get(reason, "The line cannot be read.")
-    return Fault(finder.line_of(start), None, reason, detail, line_at(data, start, limit=RAW))
+    return Fault(finder.line_of(start), None, reason, detail, line_at(source, start, limit=RAW))
 
 
 def _head(path: Path) -> str:
@@ -229,14 +232,6 @@ def _header(head: str) -> tuple[str, list[str]]:
 
 def _outside_quotes(line: str) -> str:
     return "".join(line.split('"')[::2])
-
-
-def _refuse_nul(path: Path) -> None:
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(b"\0")
-        if place >= 0:
-            line = data[:place].count(b"\n") + 1
-            raise Refused("nul", f"Line {line} holds a NUL byte.")
 
 
 def _impossible() -> str:

@@ -2,10 +2,10 @@
 
 import csv
 import mmap
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,9 @@ def records(data: mmap.mmap, delimiter: str, *, keep_blank: bool) -> Iterator[Re
             pending = [int(ends[-1]) + 1, int(lines[-1])]
         quotes_before += len(quotes)
         lines_before += len(newlines)
+        # What was looked at need not stay in memory: a large file would be more than the child may have.
         del chunk
+        data.madvise(mmap.MADV_DONTNEED, base, min(CHUNK, len(data) - base))
     last = data[pending[0] : pending[0] + 2]
     if last and (keep_blank or last != b"\r"):
         number = pending[1] if len(pending) > 1 else 1
@@ -115,15 +117,23 @@ def slow_records(data: mmap.mmap, delimiter: str, *, keep_blank: bool) -> Iterat
 
 
 def with_one_line_end(path: Path) -> Path:
-    """The file, or a copy of it beside it whose lines end with LF: the engine refuses a whole file of mixed ends."""
-    returns = feeds = both = 0
+    """The file, or a copy of it beside it whose lines end with LF: the engine refuses a whole file of mixed ends.
+
+    Raises:
+        Refused: the file holds a NUL byte.
+    """
+    returns = both = lines = 0
     last = b""
     with path.open("rb") as source:
         while chunk := source.read(CHUNK):
-            returns += chunk.count(b"\r")
-            feeds += chunk.count(b"\n")
-            both += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
+            if (place := chunk.find(b"\0")) >= 0:
+                raise Refused("nul", f"Line {lines + 1 + chunk.count(NEWLINE, 0, place)} holds a NUL byte.")
+            lines += chunk.count(NEWLINE)
+            if RETURN in chunk or last == b"\r":
+                returns += chunk.count(RETURN)
+                both += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
             last = chunk[-1:]
+    feeds = lines
     if returns == 0 or returns == feeds == both:
         return path
     target = path.with_name(f"{path.name}-lines")
@@ -140,9 +150,9 @@ def with_one_line_end(path: Path) -> Path:
     return target
 
 
-def line_at(data: mmap.mmap, start: int, *, limit: int) -> str:
+def line_at(source: BinaryIO, start: int, *, limit: int) -> str:
     """The first `limit` characters of the physical line that begins there."""
+    source.seek(start)
     # A character has four bytes at most.
-    piece = data[start : start + 4 * limit]
-    text = re.split(rb"\r?\n", piece, maxsplit=1)[0].decode("utf-8", errors="replace")
-    return text[:limit]
+    text = source.read(4 * limit).partition(b"\n")[0].decode("utf-8", errors="replace")
+    return text[:limit].rstrip("\r")

@@ -35,10 +35,12 @@ def _column(
     session: duckdb.DuckDBPyConnection, relation: str, column: Column, rows: int, *, exact: bool
 ) -> dict[str, Any]:
     name = quoted(column.name)
+    measured = column.type not in (ColumnType.STRING, ColumnType.BOOLEAN)
     distinct = f"count(DISTINCT {name})" if exact else f"approx_count_distinct({name})"
-    count, unique, low, high = session.execute(
-        f"SELECT count({name}), {distinct}, min({_ends(column)}), max({_ends(column)}) FROM {relation}"
-    ).fetchall()[0]
+    asked = [f"count({name})", distinct, f"min({_ends(column)})", f"max({_ends(column)})"]
+    if measured:
+        asked.append(f"{'quantile_disc' if exact else 'approx_quantile'}({_number(column)}, {list(QUANTILES)})")
+    [(count, unique, low, high, *quantiles)] = session.execute(f"SELECT {', '.join(asked)} FROM {relation}").fetchall()
     said: dict[str, Any] = {
         "name": column.name,
         "type": column.type.value,
@@ -48,11 +50,13 @@ def _column(
         "min": _plain(low, column),
         "max": _plain(high, column),
     }
-    match column.type:
-        case ColumnType.INTEGER | ColumnType.NUMBER | ColumnType.DATE | ColumnType.TIMESTAMP:
-            said |= _numeric(session, relation, column, exact=exact) if count else {}
-        case _:
-            said["top"] = _top(session, relation, name)
+    if measured and count:
+        said["quantiles"] = {str(q): _plain(value, column) for q, value in zip(QUANTILES, quantiles[0], strict=True)}
+        said["histogram"] = _histogram(session, relation, column, float(low), float(high), count)
+    if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+        said |= _moments(session, relation, name)
+    if not measured:
+        said["top"] = _top(session, relation, name)
     return said
 
 
@@ -73,19 +77,6 @@ def _number(column: Column) -> str:
             return name
 
 
-def _numeric(session: duckdb.DuckDBPyConnection, relation: str, column: Column, *, exact: bool) -> dict[str, Any]:
-    value = _number(column)
-    quantile = "quantile_disc" if exact else "approx_quantile"
-    [(quantiles,)] = session.execute(f"SELECT {quantile}({value}, {list(QUANTILES)}) FROM {relation}").fetchall()
-    said: dict[str, Any] = {
-        "quantiles": {str(q): _plain(found, column) for q, found in zip(QUANTILES, quantiles, strict=True)},
-        "histogram": _histogram(session, relation, column),
-    }
-    if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
-        said |= _moments(session, relation, value)
-    return said
-
-
 def _moments(session: duckdb.DuckDBPyConnection, relation: str, value: str) -> dict[str, float | None]:
     try:
         [(mean, deviation)] = session.execute(f"SELECT avg({value}), stddev_pop({value}) FROM {relation}").fetchall()
@@ -95,25 +86,19 @@ def _moments(session: duckdb.DuckDBPyConnection, relation: str, value: str) -> d
     return {"mean": _finite(mean), "stddev": _finite(deviation)}
 
 
-def _histogram(session: duckdb.DuckDBPyConnection, relation: str, column: Column) -> dict[str, Any]:
+def _histogram(
+    session: duckdb.DuckDBPyConnection, relation: str, column: Column, low: float, high: float, count: int
+) -> dict[str, Any]:
     """Counts between equally distant edges; the last bin includes its upper edge."""
-    value = f"({_number(column)})::DOUBLE"
-    low, high = session.execute(f"SELECT min({value}), max({value}) FROM {relation}").fetchall()[0]
     width = (high - low) / BINS
     if width <= 0 or width == float("inf"):
-        [(count,)] = session.execute(f"SELECT count({value}) FROM {relation}").fetchall()
         return {"edges": [_edge(low, column), _edge(high, column)], "counts": [count]}
+    value = f"({_number(column)})::DOUBLE"
     place = f"least({BINS - 1}, greatest(0, floor(({value} - {low!r}) / {width!r})))::INTEGER"
-    counted = dict(
-        session.execute(
-            f"SELECT {place} AS bin, count(*) FROM {relation} WHERE {value} IS NOT NULL GROUP BY bin"
-        ).fetchall()
-    )
-    edges = [*(low + width * place for place in range(BINS)), high]
-    return {
-        "edges": [_edge(edge, column) for edge in edges],
-        "counts": [counted.get(place, 0) for place in range(BINS)],
-    }
+    query = f"SELECT {place} AS bin, count(*) FROM {relation} WHERE {value} IS NOT NULL GROUP BY bin"
+    counted = dict(session.execute(query).fetchall())
+    edges = [*(low + width * n for n in range(BINS)), high]
+    return {"edges": [_edge(edge, column) for edge in edges], "counts": [counted.get(n, 0) for n in range(BINS)]}
 
 
 def _top(session: duckdb.DuckDBPyConnection, relation: str, name: str) -> list[dict[str, Any]]:
