@@ -27,6 +27,7 @@ def test_a_point_kills_the_process_once_over_all_its_restarts(tmp_path: Path) ->
 
 
 def test_nothing_happens_where_nothing_is_asked() -> None:
+    failpoints.failpoint("a.first")
     assert run().stdout == "through\n"
 
 
