@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 import pytest
 import things
 import typer
-from fake_suite import Answer, FakeSuite
+from fake_suite import Answer, FakeSuite, Lost
 from rich.console import Console
 
 from trainyard.cli.watching import detachable, failure_of, result_of, table_of, watch_run
 from trainyard.client import Client
+from trainyard.errors import Unreachable
+from trainyard.resources.pipelines import Runs
 from trainyard.results import Run, Step
+from trainyard.wire import Wire
 
 INGESTED = {"reference": "flights@1", "rows": 327_346, "rejected": 9_430}
 DONE = {"started_at": "2026-11-24T10:00:00Z", "finished_at": "2026-11-24T10:00:02.500000Z"}
@@ -64,6 +67,20 @@ def test_a_terminal_shows_a_table_that_moves(suite: FakeSuite, client: Client) -
     shown = written(console)
     assert "flights@1 · 327,346 rows, 9,430 rejected" in shown
     assert "\x1b[" in shown
+
+
+def test_a_suite_that_is_away_for_a_while_is_looked_for(suite: FakeSuite, client: Client) -> None:
+    ended = Answer(200, things.run("succeeded"))
+    suite.on("GET", "/v1/runs/r1", Lost, Lost, Lost, ended)
+    assert watch_run(client, "r1", console=plain(), pause=lambda seconds: None).phase == "succeeded"
+
+
+def test_a_suite_that_stays_away_is_an_error(suite: FakeSuite) -> None:
+    suite.on("GET", "/v1/runs/r1", Lost)
+    with Client("http://suite", "ty_key", transport=suite.transport(), environment={}) as client:
+        client.runs = Runs(Wire(suite.http(), pause=lambda seconds: None))
+        with pytest.raises(Unreachable):
+            watch_run(client, "r1", console=plain(), pause=lambda seconds: None)
 
 
 def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(

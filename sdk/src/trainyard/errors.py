@@ -42,6 +42,7 @@ class ProblemError(TrainyardError):
         self.request_id: str | None = document.get("request_id")
         self.retry_after = retry_after
         self.document = document
+        self.tries = 1
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:

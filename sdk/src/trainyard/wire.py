@@ -13,10 +13,12 @@ import httpx2
 
 from trainyard.errors import Conflict, NotFound, ProblemError, Unreachable, WaitExpired, problem_of
 
-TRIES = 5
+TRIES = 7
+FIRST_TRIES = 2  # as long as nobody ever answered: a wrong URL is likelier than a restart
 RETRIED = frozenset({429, 502, 503, 504})
 # Another copy of this very request is being worked on: its answer will be ours.
 IN_FLIGHT = "idempotency-key-in-flight"
+LONGEST_BACKOFF = 1.5  # a service that was killed is back within 5 seconds
 LONGEST_PAUSE = 20.0
 LONGEST_WAIT = timedelta(seconds=30)  # of one long poll
 BRIEF = 0.3
@@ -25,13 +27,14 @@ Parameters = Mapping[str, str | int | None]
 Body = Callable[[], Iterable[bytes]]  # opened anew for each try
 
 
-@dataclass(frozen=True)
+@dataclass
 class Wire:
     """An HTTP client that knows the manners of the suite."""
 
     http: httpx2.Client
     pause: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
+    answered: bool = False
 
     def request(
         self,
@@ -57,15 +60,17 @@ class Wire:
                     method, path, params=_given(params), json=json, content=content, headers=sent
                 )
             except httpx2.TransportError as error:
-                if attempt == TRIES:
+                if attempt == TRIES or (attempt >= FIRST_TRIES and not self.answered):
                     raise self._unreachable(error) from error
                 self.pause(_backoff(attempt))
                 continue
+            self.answered = True
             if answer.status_code < 400:
                 return answer
             problem = problem_of(answer.status_code, answer.headers, answer.content)
             if method == "DELETE" and attempt > 1 and answer.status_code == 404:
                 return answer  # an earlier try did it, and its answer was lost
+            problem.tries = attempt
             if attempt == TRIES or not _worth_another(problem):
                 raise problem
             self.pause(min(problem.retry_after or _backoff(attempt), LONGEST_PAUSE))
@@ -77,6 +82,15 @@ class Wire:
 
     def put(self, path: str, value: Mapping[str, Any] | str, *, text_type: str = "text/plain") -> Any:
         """Create the thing, or change it from what it is now; somebody else's change meanwhile is a Conflict."""
+        try:
+            return self._put(path, value, text_type)
+        except Conflict as problem:
+            if problem.tries == 1:
+                raise
+            # An earlier try may have been the change that the later one met: once more, from what is there now.
+            return self._put(path, value, text_type)
+
+    def _put(self, path: str, value: Mapping[str, Any] | str, text_type: str) -> Any:
         etag = self._etag(path)
         headers = {} if etag is None else {"If-Match": etag}
         if isinstance(value, str):
@@ -153,4 +167,4 @@ def _worth_another(problem: ProblemError) -> bool:
 
 
 def _backoff(attempt: int) -> float:
-    return float(min(0.2 * 2**attempt, LONGEST_PAUSE)) * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, no secret
+    return float(min(0.2 * 2**attempt, LONGEST_BACKOFF)) * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, no secret

@@ -15,10 +15,12 @@ from rich.text import Text
 
 from trainyard.cli.output import say, state, stderr
 from trainyard.client import Client
+from trainyard.errors import Unavailable, Unreachable
 from trainyard.resources.pipelines import FINAL
 from trainyard.results import Run, Step
 
 BETWEEN_LOOKS = 0.5
+PATIENCE = 10  # looks in a row without an answer; each of them is some seconds of tries
 
 
 @contextmanager
@@ -90,8 +92,18 @@ def failure_of(run: Run) -> str:
 
 
 def _looks(client: Client, id: str, pause: Callable[[float], None]) -> Iterator[Run]:
+    """What the run is, again and again. A suite that is away for a while is looked for, since the run goes on."""
+    away = 0
     while True:
-        run = client.runs.get(id)
+        try:
+            run = client.runs.get(id)
+        except (Unreachable, Unavailable):
+            away += 1
+            if away == PATIENCE:
+                raise
+            pause(BETWEEN_LOOKS)
+            continue
+        away = 0
         yield run
         if run.phase in FINAL:
             return
