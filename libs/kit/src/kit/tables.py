@@ -1,7 +1,8 @@
 """The tables that every service has beside its own: what makes effects happen once, and be known."""
 
+from types import ModuleType
+
 import sqlalchemy as sa
-from alembic.operations import Operations
 from sqlalchemy.dialects import postgresql as pg
 
 
@@ -114,14 +115,14 @@ def install(metadata: sa.MetaData) -> None:
         table.to_metadata(metadata)
 
 
-def create_all_0001(op: Operations) -> None:
+def create_all_0001(op: ModuleType) -> None:
     """For the first migration of a service; later changes of these tables are later functions here."""
     metadata = metadata_of()
     install(metadata)
     metadata.create_all(op.get_bind())
 
 
-def drop_all_0001(op: Operations) -> None:
+def drop_all_0001(op: ModuleType) -> None:
     """The way back of `create_all_0001`."""
     metadata = metadata_of()
     install(metadata)
