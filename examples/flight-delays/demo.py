@@ -212,8 +212,8 @@ def examples_of(asked: Asked) -> Table:
 
 
 def beside(model: float | None, baseline: float | None) -> str:
-    """The model's number and that of the carrier × hour rate, on the held-out days."""
-    return "" if model is None else f"{model:.3f} on held-out days (carrier × hour rate: {baseline or 0:.3f})"
+    """The model's number and that of the carrier by hour rate, on the held-out days."""
+    return "" if model is None else f"{model:.3f} on held-out days (carrier by hour rate: {baseline or 0:.3f})"
 
 
 def done(console: Console, message: str) -> None:

@@ -79,9 +79,17 @@ def prepare(period: str, out: Path, *, cache: Path = CACHE, say: Callable[[str],
         return join(flights, weather, months, out)
 
 
-def download(requirement: Path, cache: Path, say: Callable[[str], None]) -> Path:
+def download(
+    requirement: Path,
+    cache: Path,
+    say: Callable[[str], None],
+    *,
+    fetch: Callable[[Path, Path], str | None] | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Path:
     """The archive that the requirement pins, from the cache or from the package index."""
-    name, wanted = _pin_of(requirement)
+    fetch = fetch or pip_download
+    name, wanted = pin_of(requirement)
     archive = cache / name
     if archive.exists() and _digest_of(archive) == wanted:
         return archive
@@ -89,12 +97,12 @@ def download(requirement: Path, cache: Path, say: Callable[[str], None]) -> Path
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         for attempt in range(1, TRIES + 1):
             say(f"Downloading {name}" + (f", attempt {attempt} of {TRIES}" if attempt > 1 else ""))
-            trouble = _pip_download(requirement, Path(folder))
+            trouble = fetch(requirement, Path(folder))
             if trouble is None:
                 break
             if attempt == TRIES:
                 raise CannotPrepare(f"pip could not download {name}; try again when the index answers.\n{trouble}")
-            time.sleep(2**attempt)
+            pause(2.0**attempt)
         (Path(folder) / name).replace(archive)
     return archive
 
@@ -151,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _pip_download(requirement: Path, folder: Path) -> str | None:
+def pip_download(requirement: Path, folder: Path) -> str | None:
     """What pip has to say when it fails, None when it does not."""
     command = ["download", "--no-deps", "--require-hashes", "--requirement", str(requirement), "--dest", str(folder)]
     options = ["--quiet", "--disable-pip-version-check", "--no-input"]
@@ -160,7 +168,7 @@ def _pip_download(requirement: Path, folder: Path) -> str | None:
     return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
 
 
-def _pin_of(requirement: Path) -> tuple[str, str]:
+def pin_of(requirement: Path) -> tuple[str, str]:
     match = re.search(r"^([\w.-]+)==(\S+) --hash=sha256:([0-9a-f]{64})$", requirement.read_text(), re.MULTILINE)
     if match is None:
         raise CannotPrepare(f"{requirement} pins no archive.")
