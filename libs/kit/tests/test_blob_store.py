@@ -232,6 +232,15 @@ async def test_a_store_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPat
         await BlobStore("s3://blobs", "ingest").read("blue", digest_of(b""))
 
 
+async def test_bytes_that_are_collected_while_they_are_published_are_to_be_sent_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path.as_uri(), "ingest")
+    path = tmp_path / store.key_of("blue", digest_of(b"bytes"))
+    path.parent.mkdir(parents=True)
+    path.symlink_to("deleted")  # there for the copy, gone for the reading back
+    with pytest.raises(errors.Unavailable):
+        await put(store, b"bytes")
+
+
 async def test_what_a_dead_writer_left_in_a_folder_is_removed(tmp_path: Path) -> None:
     store = BlobStore(tmp_path.as_uri(), "ingest")
     blob = await put(store, b"bytes")

@@ -74,9 +74,13 @@ async def link(connection: AsyncConnection, project: str, digest: str, owner: st
         pg.insert(blob_links)
         .from_select(["project", "digest", "owner"], live.with_for_update(read=True))
         .on_conflict_do_nothing()
+        .returning(blob_links.c.owner)
     )
-    if (await connection.execute(statement)).rowcount == 1:
-        return
+    if (await connection.execute(statement)).one_or_none() is None:
+        await _refuse_unless_live(connection, project, digest)
+
+
+async def _refuse_unless_live(connection: AsyncConnection, project: str, digest: str) -> None:
     query = sa.select(blobs.c.state).where(_is(project, digest))
     state = (await connection.execute(query)).scalar_one_or_none()
     if state is None:
@@ -109,13 +113,12 @@ async def condemn(connection: AsyncConnection, grace: timedelta, limit: int) -> 
 
 async def adopt(connection: AsyncConnection, orphans: Sequence[tuple[str, str, int]]) -> int:
     """Give objects without a row one that is dying: (project, digest, size). Says how many had none."""
-    if not orphans:
-        return 0
     rows = [
         {"project": project, "digest": digest, "size": size, "state": "dying", "dying_since": NOW}
         for project, digest, size in orphans
     ]
-    return (await connection.execute(pg.insert(blobs).values(rows).on_conflict_do_nothing())).rowcount
+    statement = pg.insert(blobs).values(rows).on_conflict_do_nothing().returning(blobs.c.digest)
+    return len((await connection.execute(statement)).all())
 
 
 async def dying(connection: AsyncConnection, settle: timedelta, limit: int) -> list[tuple[str, str]]:

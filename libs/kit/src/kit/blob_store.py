@@ -34,6 +34,9 @@ _LEFTOVER = re.compile(r".+#\d+")
 _RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
+class BytesMissing(errors.Corrupt): ...
+
+
 @dataclass(frozen=True)
 class Staged:
     """Bytes that have arrived whole, but have no name yet."""
@@ -101,8 +104,8 @@ class BlobStore:
             if size == 0:
                 # A writer makes its object with the first byte.
                 await obstore.put_async(self._store, key, b"")
-        if self._root is not None:
-            await asyncio.to_thread(_sync, self._root / key)
+            if self._root is not None:
+                await asyncio.to_thread(_sync, self._root / key)
         return Staged(key, f"sha256:{digest.hexdigest()}", size)
 
     async def publish(self, project: str, staged: Staged) -> Blob:
@@ -112,11 +115,10 @@ class BlobStore:
         """
         key = self.key_of(project, staged.digest)
         with _answering():
-            with contextlib.suppress(AlreadyExistsError):
-                await obstore.copy_async(self._store, staged.key, key, overwrite=False)
-            if await self._digest_of(key) != staged.digest:
+            await self._copy_new(staged.key, key)
+            if await self._copied_digest(key) != staged.digest:
                 await obstore.copy_async(self._store, staged.key, key, overwrite=True)
-                if await self._digest_of(key) != staged.digest:
+                if await self._copied_digest(key) != staged.digest:
                     raise errors.Corrupt("The object store does not give back the bytes it was given.")
             if self._root is not None:
                 await asyncio.to_thread(_sync_folders, self._root, self._root / key)
@@ -213,18 +215,33 @@ class BlobStore:
 
     async def _chunks(self, key: str) -> AsyncIterator[bytes]:
         with _answering():
-            try:
-                result = await obstore.get_async(self._store, key)
-                async for chunk in result.stream(min_chunk_size=CHUNK):
-                    yield bytes(chunk)
-            except FileNotFoundError:
-                raise errors.Corrupt("Stored bytes are missing.") from None
+            result = await self._get(key)
+            stream, left = aiter(result.stream(min_chunk_size=CHUNK)), result.meta["size"]
+            while left > 0 and (chunk := bytes(await anext(stream, b""))):
+                left -= len(chunk)
+                yield chunk
+
+    async def _get(self, key: str) -> "obstore.GetResult":
+        try:
+            return await obstore.get_async(self._store, key)
+        except FileNotFoundError:
+            raise BytesMissing("Stored bytes are missing.") from None
+
+    async def _copied_digest(self, key: str) -> str:
+        try:
+            return await self._digest_of(key)
+        except BytesMissing:
+            raise errors.Unavailable("The same bytes are just being collected; send them again later.") from None
 
     async def _digest_of(self, key: str) -> str:
         found = hashlib.sha256()
         async for chunk in self._chunks(key):
             found.update(chunk)
         return f"sha256:{found.hexdigest()}"
+
+    async def _copy_new(self, source: str, target: str) -> None:
+        with contextlib.suppress(AlreadyExistsError):
+            await obstore.copy_async(self._store, source, target, overwrite=False)
 
     async def _remove(self, key: str) -> None:
         with _answering(), contextlib.suppress(FileNotFoundError):
@@ -233,11 +250,9 @@ class BlobStore:
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
-    # Everything but "there already" and "not there" means that the store cannot be asked just now.
+    # Everything but "there already" and "not there", which are caught where they can happen.
     try:
         yield
-    except AlreadyExistsError:  # pragma: no cover - suppressed where it can happen
-        raise
     except (BaseError, OSError) as exc:
         raise errors.Unavailable("The object store is not answering.") from exc
 
@@ -263,7 +278,9 @@ def _remove_leftovers(root: Path, service: str, older_than: float) -> int:
     removed = 0
     for below in (root / "blobs" / service, root / "staging" / service):
         for path in below.rglob("*#*"):
-            if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < older_than:
-                path.unlink(missing_ok=True)
-                removed += 1
+            # A writer that is alive may be just renaming it.
+            with contextlib.suppress(FileNotFoundError):
+                if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < older_than:
+                    path.unlink()
+                    removed += 1
     return removed

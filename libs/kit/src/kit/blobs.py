@@ -1,6 +1,7 @@
 """Blobs: immutable bytes of one service (kit.blob_store), the rows that name them (kit.blob_rows), and their end."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -40,19 +41,25 @@ class Collected:
 
 
 async def collect(
-    engine: AsyncEngine, store: BlobStore, *, grace: timedelta = GRACE, settle: timedelta = SETTLE
+    engine: AsyncEngine,
+    store: BlobStore,
+    *,
+    grace: timedelta = GRACE,
+    settle: timedelta = SETTLE,
+    stale: timedelta = GRACE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Collected:
-    """Move everything that nothing needs one step nearer to its end. Any number of replicas may do so at once."""
+    """Move everything that nothing needs one step nearer to its end. Any number of replicas may do so at once.
+
+    `grace` is that of blobs nobody links, `stale` that of bytes nobody published; `settle` is kept between the steps.
+    """
     async with engine.begin() as connection:
         condemned = await blob_rows.condemn(connection, grace, limit=10 * BATCH)
-    orphans = await _adopt_orphans(engine, store, grace)
-    deleted = 0
-    while batch := await _delete_some(engine, store, settle):
-        deleted += batch
+    orphans, deleted = await _adopt_orphans(engine, store, grace), await _delete_all(engine, store, settle, clock)
     async with engine.begin() as connection:
         forgotten = await blob_rows.forget(connection, settle)
-    stale = await store.remove_stale(datetime.now(UTC) - grace)
-    return Collected(condemned, orphans, deleted, forgotten, stale)
+    removed = await store.remove_stale(datetime.now(UTC) - stale)
+    return Collected(condemned, orphans, deleted, forgotten, removed)
 
 
 async def _adopt_orphans(engine: AsyncEngine, store: BlobStore, grace: timedelta) -> int:
@@ -70,14 +77,22 @@ def _named(found: Found) -> tuple[str, str, int]:
     return found.project or "", found.digest or "", found.size
 
 
-async def _delete_some(engine: AsyncEngine, store: BlobStore, settle: timedelta) -> int:
+async def _delete_all(engine: AsyncEngine, store: BlobStore, settle: timedelta, clock: Callable[[], float]) -> int:
+    deleted, batch = 0, 1
+    while batch:
+        batch = await _delete_some(engine, store, settle, clock)
+        deleted += batch
+    return deleted
+
+
+async def _delete_some(engine: AsyncEngine, store: BlobStore, settle: timedelta, clock: Callable[[], float]) -> int:
     async with engine.begin() as connection:
-        read_at = time.monotonic()
+        read_at = clock()
         batch = await blob_rows.dying(connection, settle, limit=BATCH)
     deleted = 0
     for project, digest in batch:
         # What was read longer ago may be another upload's by now: somebody else's collection may have gone on.
-        if time.monotonic() - read_at > FRESH.total_seconds():
+        if clock() - read_at > FRESH.total_seconds():
             break
         await store.delete(project, digest)
         async with engine.begin() as connection:
