@@ -34,6 +34,8 @@ NAME = "flight-delays"
 PREDICTIONS = 100
 SWITCH = timedelta(seconds=60)  # a deployment follows a moved alias in seconds
 BETWEEN_LOOKS = 0.2
+METRICS = ("roc_auc", "average_precision", "baseline_roc_auc", "baseline_average_precision")
+WIDE = 97  # columns of a terminal that has room for a whole digest
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,6 @@ def facts_of(run: Run, version: DatasetVersion, model: ModelVersion, asked: Aske
     }
 
 
-METRICS = ("roc_auc", "average_precision", "baseline_roc_auc", "baseline_average_precision")
-
-
 def show(facts: dict[str, Any], asked: Asked, console: Console) -> None:
     """The table, some predictions, the URLs, and how to stop."""
     table = Table(
@@ -174,12 +173,11 @@ def show(facts: dict[str, Any], asked: Asked, console: Console) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     splits = ", ".join(f"{rows:,} {name.replace('_', ' ')}" for name, rows in (facts["splits"] or {}).items())
-    metrics = facts["metrics"]
-    latency = facts["latency_ms"]
+    metrics, latency = facts["metrics"], facts["latency_ms"]
     for name, value in {
-        "dataset": f"{facts['dataset']}\n{facts['dataset_digest']}",
+        "dataset": f"{facts['dataset']}\n{shortened(facts['dataset_digest'], console.width)}",
         "rows": f"{facts['rows_in']:,} in, {facts['rejected']:,} rejected, {splits}",
-        "model": f"{facts['model']} ({', '.join(facts['formats'])})\n{facts['model_digest']}",
+        "model": f"{facts['model']} ({', '.join(facts['formats'])})\n{shortened(facts['model_digest'], console.width)}",
         "ROC AUC": beside(metrics["roc_auc"], metrics["baseline_roc_auc"]),
         "average precision": beside(metrics["average_precision"], metrics["baseline_average_precision"]),
         "deployment": f"{facts['deployment']}, revision {facts['revision']}",
@@ -191,9 +189,16 @@ def show(facts: dict[str, Any], asked: Asked, console: Console) -> None:
             table.add_row(name, value)
     console.print()
     console.print(table)
+    console.print()
     console.print(examples_of(asked))
-    console.print(f"API          {facts['api']}\nSwagger UI   {facts['swagger_ui']}")
-    console.print("by hand      trainyard --help        stop   make down (all data stays)", style="dim")
+    console.print()
+    for name, value in {
+        "API": facts["api"],
+        "Swagger UI": facts["swagger_ui"],
+        "by hand": "trainyard --help",
+        "stop": "make down (all data stays)",
+    }.items():
+        console.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
 
 
 def examples_of(asked: Asked) -> Table:
@@ -214,6 +219,11 @@ def examples_of(asked: Asked) -> Table:
 def beside(model: float | None, baseline: float | None) -> str:
     """The model's number and that of the carrier by hour rate, on the held-out days."""
     return "" if model is None else f"{model:.3f} on held-out days (carrier by hour rate: {baseline or 0:.3f})"
+
+
+def shortened(digest: str, width: int) -> str:
+    """A digest that fits into a line of the table."""
+    return digest if width >= WIDE else f"{digest[:39]}…"
 
 
 def done(console: Console, message: str) -> None:

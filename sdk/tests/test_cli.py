@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from trainyard.cli.main import app
 
 Call = Callable[..., Result]
+LOG = 'id: 1\ndata: {"message": "fitting"}\n\nevent: end\ndata: {}\n\n'
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_a_job_is_made_of_a_file_and_options(suite: FakeSuite, call: Call, tmp_p
 @pytest.mark.parametrize(("phase", "code"), [("succeeded", 0), ("failed", 1)])
 def test_a_watched_job_shows_its_log_and_ends_as_it_ended(suite: FakeSuite, call: Call, phase: str, code: int) -> None:
     suite.on("POST", "/v1/jobs", Answer(202, things.job("pending")))
-    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text='id: 1\ndata: {"message": "fitting"}\n\n'), Answer(200))
+    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text=LOG))
     suite.on("GET", "/v1/jobs/j1", Answer(200, things.job(phase, "as it went")))
     done = call("job", "run", "--watch")
     assert done.exit_code == code
@@ -275,7 +276,7 @@ def test_a_watched_job_shows_its_log_and_ends_as_it_ended(suite: FakeSuite, call
 
 
 def test_a_log_can_be_followed(suite: FakeSuite, call: Call) -> None:
-    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text='id: 1\ndata: {"message": "fitting"}\n\n'), Answer(200))
+    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text=LOG))
     suite.on("GET", "/v1/jobs/j1", Answer(200, things.job()))
     assert call("job", "logs", "-f", "j1").stdout == "fitting\n"
 

@@ -2,12 +2,13 @@
 
 import pytest
 from fake_suite import Answer, FakeSuite, Lost, problem
-from things import job
 
 from trainyard import errors
 from trainyard.client import Client
 from trainyard.events import TRIES, Event, events_of, follow
 from trainyard.wire import Wire
+
+END = "event: end\ndata: {}\n\n"
 
 
 def event(id: int, text: str) -> str:
@@ -36,30 +37,27 @@ def test_a_lost_stream_goes_on_after_the_last_event(suite: FakeSuite, wire: Wire
         "GET",
         "/logs",
         Answer(200, text=event(1, "one") + event(2, "two") + "id: 3\ndata: ha", broken=True),
-        Answer(200, text=event(3, "three")),
-        Answer(200, text=""),
+        problem(503, "restarting"),
+        Answer(200, text=event(3, "three") + END),
     )
-    found = [event.data["message"] for event in follow(wire, "/logs", lambda: True)]
+    found = [event.data["message"] for event in follow(wire, "/logs")]
     assert found == ["one", "two", "three"]
-    assert [asked.headers.get("last-event-id") for asked in suite.asked] == [None, "2", "3"]
+    assert [asked.headers.get("last-event-id") for asked in suite.asked] == [None, "2", "2"]
     assert suite.asked[0].headers["accept"] == "text/event-stream"
 
 
-def test_a_stream_that_ends_early_is_asked_again(suite: FakeSuite, wire: Wire) -> None:
-    suite.on("GET", "/logs", Answer(200, text=event(1, "one")), Answer(200, text=event(2, "two")), Answer(200, text=""))
-    done = iter([False, True, True])
-    assert [event.id for event in follow(wire, "/logs", lambda: next(done))] == ["1", "2"]
+def test_a_stream_that_ends_without_its_end_is_asked_again(suite: FakeSuite, wire: Wire) -> None:
+    suite.on("GET", "/logs", Answer(200, text=event(1, "one")), Answer(200, text=event(2, "two") + END))
+    assert [event.id for event in follow(wire, "/logs")] == ["1", "2"]
 
 
-def test_events_without_ids_come_once(suite: FakeSuite, wire: Wire) -> None:
-    suite.on("GET", "/logs", Answer(200, text="data: a\n\n"))
-    assert [event.data for event in follow(wire, "/logs", lambda: True)] == ["a"]
-
-
-def test_a_server_that_stays_away_is_an_error(suite: FakeSuite, wire: Wire, pauses: list[float]) -> None:
-    suite.on("GET", "/logs", Lost)
-    with pytest.raises(errors.Unreachable):
-        list(follow(wire, "/logs", lambda: False))
+@pytest.mark.parametrize(("answer", "kind"), [(Lost, errors.Unreachable), (Answer(200, text=""), errors.Unreachable)])
+def test_a_stream_that_brings_nothing_is_an_error_in_the_end(
+    suite: FakeSuite, wire: Wire, pauses: list[float], answer: Answer, kind: type[Exception]
+) -> None:
+    suite.on("GET", "/logs", answer)
+    with pytest.raises(kind):
+        list(follow(wire, "/logs"))
     assert len(suite.asked) == TRIES
     assert pauses == sorted(pauses)
 
@@ -67,10 +65,9 @@ def test_a_server_that_stays_away_is_an_error(suite: FakeSuite, wire: Wire, paus
 def test_a_refusal_is_raised_at_once(suite: FakeSuite, wire: Wire) -> None:
     suite.on("GET", "/logs", problem(404, "no such job"))
     with pytest.raises(errors.NotFound, match="no such job"):
-        list(follow(wire, "/logs", lambda: False))
+        list(follow(wire, "/logs"))
 
 
 def test_a_jobs_log_ends_with_the_job(suite: FakeSuite, client: Client) -> None:
-    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text=event(1, "fitting")), Answer(200, text=""))
-    suite.on("GET", "/v1/jobs/j1", Answer(200, job("succeeded")))
+    suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text=event(1, "fitting") + END))
     assert [line.message for line in client.jobs.logs("j1", follow=True)] == ["fitting"]

@@ -1,14 +1,15 @@
 """Server-sent events: read them, and go on after the last one when the connection breaks."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from trainyard.errors import Unavailable, Unreachable
-from trainyard.wire import BRIEF, Wire
+from trainyard.wire import BRIEF, LONGEST_BACKOFF, Wire
 
-TRIES = 5
+END = "end"  # the last event of a stream whose resource is over
+TRIES = 8  # in a row without an event
 
 
 @dataclass(frozen=True)
@@ -42,36 +43,26 @@ def events_of(lines: Iterable[str]) -> Iterator[Event]:
                 continue  # a comment (the heartbeat), or a field that later protocols have
 
 
-def follow(wire: Wire, path: str, is_done: Callable[[], bool]) -> Iterator[Event]:
-    """Every event of `path`, across lost connections, until the stream ends and `is_done`.
-
-    A stream that ends may have ended because its server went away: only the resource itself says that nothing more
-    will come, and the end is asked for once more after it said so.
-    """
+def follow(wire: Wire, path: str) -> Iterator[Event]:
+    """Every event of `path`, across lost connections, until the server says that there will never be more."""
     last: str | None = None
-    failures, done = 0, False
+    failures = 0
     while True:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        came = 0
         try:
             with wire.stream(path, headers=headers) as answer:
                 for event in events_of(answer.iter_lines()):
-                    last = event.id or last
-                    came, failures = came + 1, 0
+                    if event.kind == END:
+                        return
+                    last, failures = event.id or last, 0
                     yield event
-        except (Unreachable, Unavailable):
-            failures += 1
-            if failures == TRIES:
-                raise
-            wire.pause(BRIEF * 2**failures)
-            continue
-        if done and not came:
-            return
-        done = is_done()
-        if done and last is None:  # without ids, to ask again would bring the same events again
-            return
-        if not done:
-            wire.pause(BRIEF)
+            reason: Exception = Unreachable(f"The stream of {path} ends before its end.")
+        except (Unreachable, Unavailable) as error:
+            reason = error
+        failures += 1
+        if failures == TRIES:
+            raise reason
+        wire.pause(min(BRIEF * 2**failures, LONGEST_BACKOFF))
 
 
 def _value_of(text: str) -> Any:

@@ -53,7 +53,9 @@ def table_of(run: Run, now: datetime | None = None) -> RenderableType:
         spins = step.phase == "running" and now is not None
         sign: RenderableType = Spinner("dots", text=Text(step.phase, style="cyan")) if spins else state(step.phase)
         table.add_row(step.name, Text(step.kind, style="dim"), sign, _seconds_of(step, now), result_of(step))
-    return Group(table, Text.assemble("run ", state(run.phase)))
+    end = run.finished_at or now
+    spent = f"  {(end - run.created_at).total_seconds():.0f} s" if run.created_at and end else ""
+    return Group(table, Text.assemble("run ", state(run.phase), (spent, "dim")))
 
 
 def result_of(step: Step) -> Text:

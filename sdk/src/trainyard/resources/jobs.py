@@ -35,11 +35,11 @@ class Jobs:
 
     def logs(self, id: str, *, follow: bool = False) -> Iterator[LogLine]:
         """What it wrote; `follow` goes on until the job is over, across lost connections."""
-        return map(LogLine.of, self._items(f"/v1/jobs/{id}/logs", id, follow))
+        return map(LogLine.of, self._items(f"/v1/jobs/{id}/logs", follow))
 
     def metrics(self, id: str, *, follow: bool = False) -> Iterator[MetricPoint]:
         """What it measured."""
-        return map(MetricPoint.of, self._items(f"/v1/jobs/{id}/metrics", id, follow))
+        return map(MetricPoint.of, self._items(f"/v1/jobs/{id}/metrics", follow))
 
     def cancel(self, id: str) -> Job:
         """Ask it to stop."""
@@ -49,11 +49,10 @@ class Jobs:
         """Delete a job that is over."""
         self._wire.delete(f"/v1/jobs/{id}")
 
-    def _items(self, path: str, id: str, follow: bool) -> Iterator[dict[str, Any]]:
+    def _items(self, path: str, follow: bool) -> Iterator[dict[str, Any]]:
         if not follow:
             return self._wire.pages(path)
-        found = events.follow(self._wire, path, lambda: _is_final(self._wire.get(f"/v1/jobs/{id}")))
-        return (event.data for event in found if isinstance(event.data, dict))
+        return (event.data for event in events.follow(self._wire, path) if isinstance(event.data, dict))
 
 
 def _is_final(job: Mapping[str, Any]) -> bool:
