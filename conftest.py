@@ -82,7 +82,7 @@ def database_url(postgres: local.Server) -> DatabaseUrl:
 
     def url_of(service: str) -> str:
         if service not in made:
-            local.prepare(postgres.url(), service, {service: PASSWORD})
+            local.prepare(postgres.url, service, {service: PASSWORD})
             url = local.url_of(postgres.sockets, service, PASSWORD, service)
             migrations.upgrade(service, url)
             made[service] = url
@@ -129,7 +129,7 @@ _NUMBERS = itertools.count()
 def empty_database_url(postgres: local.Server) -> Iterator[str]:
     """A new database without a table: for tests of kit, and of migrations."""
     name = f"empty_{next(_NUMBERS)}"
-    local.prepare(postgres.url(), name, {"nobody": PASSWORD})
+    local.prepare(postgres.url, name, {"nobody": PASSWORD})
     yield local.url_of(postgres.sockets, "nobody", PASSWORD, name)
     with psycopg.connect(local.plain(postgres.url()), autocommit=True) as session:
         session.execute(psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name)))

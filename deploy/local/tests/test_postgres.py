@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[postgres.Server]:
 def test_each_service_has_a_schema_that_the_others_cannot_read(server: postgres.Server) -> None:
     passwords = {"ingest": "one", "trainer": "two"}
     for _ in range(2):
-        postgres.prepare(server.url(), "suite", passwords)
+        postgres.prepare(server.url, "suite", passwords)
     urls = {
         role: postgres.plain(postgres.url_of(server.sockets, role, password, "suite"))
         for role, password in passwords.items()

@@ -15,13 +15,14 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
-import sqlalchemy as sa
 from psycopg import sql
 
+from trainyard.errors import TrainyardError
 from trainyard_local.leash import dies_with_parent
 
 SUPERUSER = "trainyard"
@@ -29,7 +30,7 @@ SUPERUSER = "trainyard"
 _LONGEST_FOLDER = 107 - len("/.s.PGSQL.5432.lock")
 
 
-class PostgresUnavailable(Exception):
+class PostgresUnavailable(TrainyardError):
     """PostgreSQL cannot run here, and why."""
 
 
@@ -171,8 +172,9 @@ class Server:
 
 
 def url_of(sockets: Path, role: str, password: str, database: str) -> str:
-    url = sa.URL.create("postgresql+psycopg", role, password, database=database, query={"host": str(sockets)})
-    return url.render_as_string(hide_password=False)
+    """An address as SQLAlchemy wants it."""
+    name, secret, host = (quote(part, safe="") for part in (role, password, str(sockets)))
+    return f"postgresql+psycopg://{name}:{secret}@/{database}?host={host}"
 
 
 def plain(url: str) -> str:
@@ -187,13 +189,15 @@ def answers(url: str) -> bool:
     return False
 
 
-def prepare(admin_url: str, database: str, passwords: Mapping[str, str]) -> None:
-    """One database; for each service a role with its own password and schema, closed to the others. Repeatable."""
-    with psycopg.connect(plain(admin_url), autocommit=True) as session:
+def prepare(url: Callable[[str], str], database: str, passwords: Mapping[str, str]) -> None:
+    """One database; for each service a role with its own password and schema, closed to the others. Repeatable.
+
+    `url` is the superuser's, of the database that it is given.
+    """
+    with psycopg.connect(plain(url("postgres")), autocommit=True) as session:
         if session.execute("select 1 from pg_database where datname = %s", [database]).fetchone() is None:
             session.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
-    there = sa.make_url(admin_url).set(database=database).render_as_string(hide_password=False)
-    with psycopg.connect(plain(there)) as session:
+    with psycopg.connect(plain(url(database))) as session:
         name = sql.Identifier(database)
         session.execute(sql.SQL("revoke all on database {} from public").format(name))
         session.execute("revoke all on schema public from public")
