@@ -53,21 +53,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default="2013", help="2013, 2013-h1, 2013-q3, 2013-07 (default: %(default)s)")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="default: %(default)s")
     options = parser.parse_args(arguments)
+    started = time.monotonic()
     progress = Console(stderr=True, highlight=False)
     try:
-        demonstrate(options.data, progress, as_json=options.output == "json")
+        facts, asked = demonstrate(prepared(options.data, progress), progress)
     except (prepare.CannotPrepare, TrainyardError) as error:
         progress.print(Text(f"✘ {error}", style="red"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
+    facts["seconds"] = round(time.monotonic() - started, 1)
+    if options.output == "json":
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+    else:
+        show(facts, asked, Console(highlight=False))
     return 0
 
 
-def demonstrate(period: str, progress: Console, *, as_json: bool) -> None:
-    """Each part in its turn, then what came of it."""
-    started = time.monotonic()
-    file = prepared(period, progress)
+def demonstrate(file: Path, progress: Console) -> tuple[dict[str, Any], Asked]:
+    """Each part in its turn; answers what came of it."""
     if not os.environ.get("TRAINYARD_URL"):
         local.up()
     with Client() as client:
@@ -84,14 +88,10 @@ def demonstrate(period: str, progress: Console, *, as_json: bool) -> None:
         facts = facts_of(run, version, model, asked) | {
             "deployment": NAME,
             "revision": revision,
-            "seconds": round(time.monotonic() - started, 1),
             "api": f"{client.url}/v1",
             "swagger_ui": f"{client.url}/docs",
         }
-    if as_json:
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-    else:
-        show(facts, asked, Console(highlight=False))
+    return facts, asked
 
 
 def prepared(period: str, progress: Console) -> Path:

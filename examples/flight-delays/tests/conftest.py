@@ -3,4 +3,6 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # for `prepare` and `demo`
+EXAMPLE = Path(__file__).parent.parent
+sys.path.insert(0, str(EXAMPLE))  # for `prepare` and `demo`
+sys.path.insert(0, str(EXAMPLE.parent.parent / "sdk" / "tests"))  # for the client's fake suite

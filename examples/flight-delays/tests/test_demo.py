@@ -2,18 +2,27 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import demo
 import pytest
+import things
 import yaml
+from fake_suite import Answer, FakeSuite
 from rich.console import Console
 
+from trainyard.errors import TrainyardError
 from trainyard.results import DatasetVersion, ModelVersion, Run
 
 DIGEST = "sha256:" + "ab" * 32
 ROW = {"carrier": "UA", "flight": 1545, "origin": "EWR", "dest": "IAH", "scheduled_at": "2013-01-01T10:15:00Z"}
+
+
+@pytest.fixture
+def suite() -> FakeSuite:
+    return FakeSuite()
 
 
 @pytest.fixture
@@ -98,6 +107,72 @@ def test_the_facts_are_json(facts: dict[str, Any]) -> None:
 def test_a_wrong_period_ends_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--data", "1999"]) == 1
     assert "1999" in capsys.readouterr().err
+
+
+HELD_OUT = [{**ROW, "flight": number, "late": False} for number in range(150)]
+OUTPUTS = {"ingest": {"version": 1}, "train": {"version": 1}}
+
+
+@pytest.fixture
+def served(suite: FakeSuite, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSuite]:
+    """A suite behind a socket where the run succeeds."""
+    steps = [things.step(name, "succeeded", outputs=outputs) for name, outputs in OUTPUTS.items()]
+    predicted = {"predictions": [{"label": False, "score": 0.2}], "model": "flight-delays", "version": 1}
+    suite.on("POST", "/v1/uploads", Answer(201, {"upload": things.DIGEST}))
+    suite.on("PUT", "/v1/pipelines/flight-delays", Answer(201, {"name": "flight-delays"}))
+    suite.on("POST", "/v1/pipelines/flight-delays/runs", Answer(202, things.run("running")))
+    suite.on("GET", "/v1/runs/r1", Answer(200, things.run("succeeded", *steps)))
+    suite.on("GET", "/v1/datasets/flights/versions/1", Answer(200, things.version()))
+    suite.on("GET", "/v1/datasets/flights/versions/1/rows", Answer(200, things.page(*HELD_OUT)))
+    suite.on("GET", "/v1/models/flight-delays/versions/1", Answer(200, things.model_version()))
+    suite.on("GET", "/v1/deployments/flight-delays", Answer(200, things.deployment()))
+    suite.on("POST", "/v1/deployments/flight-delays/predict", Answer(200, predicted))
+    with suite.serve() as url:
+        monkeypatch.setenv("TRAINYARD_URL", url)
+        monkeypatch.setenv("TRAINYARD_API_KEY", "ty_key")
+        yield suite
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "flights.csv.gz"
+    path.write_bytes(b"flights")
+    return path
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_the_whole_way_from_a_file_to_a_hundred_predictions(served: FakeSuite, file: Path) -> None:
+    facts, asked = demo.demonstrate(file, quiet())
+    assert (facts["dataset"], facts["model"], facts["predictions"]) == ("flights@1", "flight-delays@1", 100)
+    assert served.of("POST", "/v1/pipelines/flight-delays/runs")[0].json == {"parameters": {"upload": things.DIGEST}}
+    asked_for = [request.json["rows"] for request in served.of("POST", "/v1/deployments/flight-delays/predict")]
+    assert asked_for == [[{"carrier": "UA"}]] * 100  # the model's columns and no other: not the answer
+    assert served.of("GET", "/v1/datasets/flights/versions/1/rows")[0].query == {"split": "held_out"}
+    assert len(asked.milliseconds) == 100
+
+
+def test_a_deployment_that_is_still_at_the_old_version_is_waited_for(served: FakeSuite, file: Path) -> None:
+    before, after = things.deployment(serves=7), things.deployment()
+    served.on("GET", "/v1/deployments/flight-delays", Answer(200, before), Answer(200, after))
+    facts, _ = demo.demonstrate(file, quiet())
+    assert facts["revision"] == "r1"
+
+
+def test_another_version_that_answers_is_an_error(served: FakeSuite, file: Path) -> None:
+    predicted = {"predictions": [{"label": False, "score": 0.2}], "model": "flight-delays", "version": 9}
+    served.on("POST", "/v1/deployments/flight-delays/predict", Answer(200, predicted))
+    with pytest.raises(TrainyardError, match="Version 9 answered, not 1"):
+        demo.demonstrate(file, quiet())
+
+
+def test_a_leak_fails_the_example_at_the_gate(served: FakeSuite, file: Path) -> None:
+    gate = things.step("gate", "failed", message="steps.train.outputs.metrics.roc_auc < 0.85 is false")
+    served.on("GET", "/v1/runs/r1", Answer(200, things.run("failed", gate)))
+    with pytest.raises(TrainyardError, match=r"Step gate failed: .* < 0\.85 is false"):
+        demo.demonstrate(file, quiet())
 
 
 def test_the_pipeline_learns_of_nothing_that_is_the_answer() -> None:
