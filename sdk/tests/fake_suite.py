@@ -114,6 +114,7 @@ def _broken(body: bytes) -> Iterator[bytes]:
 def _handler_of(suite: FakeSuite) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def handle_any(self) -> None:
             url = urlsplit(self.path)
