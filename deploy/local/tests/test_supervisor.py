@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from kit.testing import eventually
 from trainyard_local import board as boards
 from trainyard_local import logs, memory, ports
-from trainyard_local.board import Board
+from trainyard_local.board import Board, Entry
 from trainyard_local.home import Refused
 from trainyard_local.programs import Program
 from trainyard_local.supervisor import Supervisor, run_once
@@ -56,12 +57,13 @@ async def test_a_killed_program_is_back_within_five_seconds(tmp_path: Path) -> N
             killed = entry.pid
             assert killed is not None
             os.kill(killed, signal.SIGKILL)
-            await eventually(
-                lambda killed=killed: entry.ready and entry.pid != killed,  # type: ignore[misc]  # a default argument
-                timedelta(seconds=5),
-            )
+            await eventually(partial(_is_back, entry, killed), timedelta(seconds=5))
             assert entry.restarts == restarts
         assert boards.read(tmp_path / "state.json")["programs"]["web"]["restarts"] == 3
+
+
+def _is_back(entry: Entry, killed: int) -> bool:
+    return entry.ready and entry.pid != killed
 
 
 async def test_a_program_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ async def test_nothing_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> 
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from trainyard_local.board import Board
+from trainyard_local.board import Board, Entry
 from trainyard_local.programs import Program
 from trainyard_local.supervisor import Supervisor
 async def main():

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ class Machine:
         self.home = Home(folder / "home")
         self.port = ports.choose({}, ["gateway"])["gateway"]
         self.path = fake_services.install(folder / "services")
+        self.extra: dict[str, str] = {}
 
     def env(self) -> dict[str, str]:
         chosen = {"TRAINYARD_HOME": str(self.home.folder), "TRAINYARD_PORT": str(self.port)}
-        return {**os.environ, **chosen, "PYTHONPATH": str(self.path)}
+        return {**os.environ, **chosen, **self.extra, "PYTHONPATH": str(self.path)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -64,8 +66,9 @@ class Machine:
         programs: dict[str, dict[str, Any]] = boards.read(self.home.state)["programs"]
         return programs
 
-    def everything_is_ready(self) -> bool:
-        return all(program["ready"] for program in self.programs().values())
+    def is_whole_without(self, killed: int) -> bool:
+        """All is ready, and this process is no part of it."""
+        return all(program["ready"] and program["pid"] != killed for program in self.programs().values())
 
 
 @pytest.fixture
@@ -91,8 +94,12 @@ async def test_up_down_up_keeps_everything(machine: Machine) -> None:
     assert machine.status()["running"] is False
     assert machine.run("status").returncode == 1
 
-    machine.up()
+    again = json.loads(machine.run("up", "-o", "json").stdout)
+    assert again["url"] == status["url"]
+    assert json.loads(Path(again["credentials"]).read_text())["url"] == again["url"]
     assert machine.home.credentials.read_text() == credentials
+    shown = machine.run("status").stdout
+    assert all(name in shown for name in ("gateway", "memory", str(machine.port), "total"))
     assert {name: entry["port"] for name, entry in machine.programs().items()} == before
     passwords = json.loads((machine.home.keys / "databases.json").read_text())
     url = f"postgresql://registry:{passwords['registry']}@/trainyard?host={machine.home.run}"
@@ -105,13 +112,7 @@ async def test_every_program_is_back_within_five_seconds(machine: Machine) -> No
     for name in sorted(PROGRAMS):
         killed = machine.programs()[name]["pid"]
         os.kill(killed, signal.SIGKILL)
-        await eventually(
-            lambda name=name, killed=killed: (
-                machine.programs()[name]["pid"] not in (None, killed)  # type: ignore[misc]
-                and machine.everything_is_ready()
-            ),
-            timedelta(seconds=5),
-        )
+        await eventually(partial(machine.is_whole_without, killed), timedelta(seconds=5))
     assert all(program["restarts"] == 1 for program in machine.programs().values())
 
 
@@ -122,6 +123,14 @@ async def test_nothing_outlives_a_killed_supervisor_and_up_starts_again(machine:
     await eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), timedelta(seconds=5))
     assert machine.status()["running"] is False
     machine.up()
+
+
+async def test_reconcilers_can_have_processes_of_their_own(machine: Machine) -> None:
+    machine.extra["TRAINYARD_RECONCILERS"] = "2"
+    machine.up()
+    extra = {f"{service}-{n}" for service in SERVICES for n in range(2)}
+    assert set(machine.programs()) == PROGRAMS | extra
+    assert len({entry["port"] for entry in machine.programs().values()} - {None}) == len(SERVICES) * 3
 
 
 async def test_up_twice_at_once_starts_one_suite(machine: Machine) -> None:
