@@ -96,7 +96,7 @@ async def test_up_down_up_keeps_everything(machine: Machine) -> None:
 
     again = json.loads(machine.run("up", "-o", "json").stdout)
     assert again["url"] == status["url"]
-    assert json.loads(Path(again["credentials"]).read_text())["url"] == again["url"]
+    assert again["credentials"] == str(machine.home.credentials)
     assert machine.home.credentials.read_text() == credentials
     shown = machine.run("status").stdout
     assert all(name in shown for name in ("gateway", "memory", str(machine.port), "total"))
