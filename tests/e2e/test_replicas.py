@@ -1,0 +1,41 @@
+"""Two of every reconciler at once."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from suites_at_work import Suite, until
+from worlds import World
+
+LEASES = "trainyard_leases_total"
+RECONCILING = ["ingest", "trainer", "pipelines"]
+PAST_ITS_LEASE = timedelta(seconds=45)
+
+
+@pytest.mark.slow
+def test_two_copies_of_every_reconciler_share_the_work(suite: Suite, world: World) -> None:
+    suite.start(TRAINYARD_RECONCILERS="2")
+    with suite.client() as client:
+        for seed in range(4):
+            assert client.runs.wait(world.start(client, seed).id).phase == "succeeded"
+        made = world.made(client)
+    assert (made["dataset versions"], made["model versions"]) == (4, 4)
+    for service in RECONCILING:
+        leases = [suite.metric(f"{service}-{n}", LEASES) for n in range(2)]
+        assert min(leases) >= 0.3 * sum(leases) > 0, (service, leases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", RECONCILING)
+def test_one_of_two_stands_still_past_its_lease(suite: Suite, world: World, service: str) -> None:
+    suite.start(TRAINYARD_RECONCILERS="2")
+    with suite.client() as client:
+        run = world.start(client, seed=1)
+        until(lambda: suite.metric(f"{service}-0", LEASES) > 0)
+        with suite.frozen(f"{service}-0"):
+            began = time.monotonic()
+            assert client.runs.wait(run.id).phase == "succeeded"
+            until(lambda: time.monotonic() - began > PAST_ITS_LEASE.total_seconds())
+        assert client.runs.wait(world.start(client, seed=2).id).phase == "succeeded"
+        made = world.made(client)
+    assert (made["dataset versions"], made["model versions"]) == (2, 2)
