@@ -190,3 +190,13 @@ async def test_down_in_the_middle_of_up(machine: Machine) -> None:
 async def test_down_where_nothing_runs(machine: Machine) -> None:
     assert "Nothing was running" in machine.run("down").stderr
     assert "Nothing runs in" in machine.run("status").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user namespace")
+async def test_root_without_user_namespaces_is_told_what_to_do(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    machine.extra["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    refused = machine.run("up")
+    assert refused.returncode == 1
+    assert "Run the suite as another user" in refused.stderr
