@@ -1,36 +1,15 @@
 """Who is asking, and what each route asks of them."""
 
-import enum
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
+from kit.roles import Caller as Caller
+from kit.roles import Role as Role
+
 F = TypeVar("F", bound=Callable[..., object])
-
-
-class Role(enum.StrEnum):
-    """What a member of a project may do; each includes the ones before it."""
-
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    ADMIN = "admin"
-
-    def at_least(self, other: "Role") -> bool:
-        order = list(Role)
-        return order.index(self) >= order.index(other)
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Whose request this is: taken from a verified token, never from a header or a URL."""
-
-    project: str
-    role: Role
-    subject: str
-    issuer: str
-    """The service that vouches for the rest: the gateway, or a neighbour that acts for a project."""
 
 
 @dataclass(frozen=True)
