@@ -34,7 +34,12 @@ class Lease:
 
 
 async def lease_due(
-    connection: AsyncConnection, table: sa.Table, limit: int, *, ttl: timedelta, where: Sequence[sa.ColumnElement[bool]] = ()
+    connection: AsyncConnection,
+    table: sa.Table,
+    limit: int,
+    *,
+    ttl: timedelta,
+    where: Sequence[sa.ColumnElement[bool]] = (),
 ) -> Sequence[Lease]:
     """Lease the rows that are due, oldest first. A lease that nobody gave back runs out."""
     due = (

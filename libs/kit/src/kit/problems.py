@@ -112,9 +112,11 @@ def is_lost_database(exc: BaseException) -> bool:
         return False
     state = getattr(exc.orig, "sqlstate", None)
     # No state at all: the client library gave up. 08 connection, 57 operator (shutdown, start-up), 53 resources.
-    return exc.connection_invalidated or (state is None and type(exc.orig).__name__ in {"OperationalError", "PoolTimeout"}) or str(
-        state
-    )[:2] in {"08", "53", "57"}
+    return (
+        exc.connection_invalidated
+        or (state is None and type(exc.orig).__name__ in {"OperationalError", "PoolTimeout"})
+        or str(state)[:2] in {"08", "53", "57"}
+    )
 
 
 def _expected(exc: errors.Error) -> tuple[int, dict[str, Any], dict[str, str]]:

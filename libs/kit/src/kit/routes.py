@@ -50,7 +50,9 @@ class RouteTable:
     """All routes of a service, raw ones first."""
 
     def __init__(self, api: FastAPI, raw: Sequence[RawRoute]) -> None:
-        self._entries = [_raw_entry(route) for route in raw] + [_entry(route) for route in iter_route_contexts(api.routes)]
+        self._entries = [_raw_entry(route) for route in raw] + [
+            _entry(route) for route in iter_route_contexts(api.routes)
+        ]
 
     def find(self, method: str, path: str) -> Match | None:
         """The route that will answer, or None: then nobody will, whatever the caller may do."""

@@ -1,0 +1,47 @@
+"""The merged API document, kept beside the services' own, which may come and go."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.clients.services import Services
+from gateway.domain.openapi import merge
+from kit import errors, reconcile
+
+log = logging.getLogger(__name__)
+VERSION = "0.1.0"
+
+
+class ApiDocument:
+    """Asks every service for its document now and then; the last good answer of each counts."""
+
+    def __init__(self, services: Services, own: Mapping[str, Any]) -> None:
+        self._services = services
+        self._documents: dict[str, Mapping[str, Any] | None] = {"gateway": own, **dict.fromkeys(services.names)}
+        self._merged = merge(self._documents, version=VERSION)
+
+    @property
+    def merged(self) -> dict[str, Any]:
+        return self._merged
+
+    @property
+    def whole(self) -> bool:
+        """Whether every service has answered once."""
+        return None not in self._documents.values()
+
+    async def refresh(self) -> None:
+        await asyncio.gather(*map(self._refresh, self._services.names))
+        self._merged = merge(self._documents, version=VERSION)
+
+    async def _refresh(self, service: str) -> None:
+        try:
+            self._documents[service] = await self._services.openapi(service)
+        except errors.Unavailable as exc:
+            log.info("no API document", extra={"upstream": service, "why": exc.detail})
+
+    async def keep_current(self, *, every: float, stop: asyncio.Event) -> None:
+        """Refresh until `stop`: soon while a service is missing, rarely afterwards."""
+        while not stop.is_set():
+            await self.refresh()
+            await reconcile.first(stop, seconds=every if self.whole else min(every, 2.0))

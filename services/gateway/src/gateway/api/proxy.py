@@ -1,0 +1,102 @@
+"""Requests for the services, passed on as they are: streamed both ways, under a token that says who asks."""
+
+import logging
+from collections.abc import Mapping
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from gateway.api import exchange
+from gateway.api.exchange import Incoming
+from gateway.clients.upstreams import Outgoing, Upstreams
+from gateway.domain import headers as rules
+from gateway.domain.requests import body_limit, service_of
+from kit import errors, telemetry
+from kit.bodies import ClientGone, answer_problem
+from kit.callers import Access, Caller, Role
+from kit.routes import VERBS, RawRoute
+from kit.tokens import Signer
+
+log = logging.getLogger(__name__)
+SMALL = 64 * 1024
+"""Answers of no more bytes are sent in one piece."""
+
+
+class Proxy:
+    """The raw ASGI application behind every path that belongs to a service."""
+
+    def __init__(self, upstreams: Upstreams, signer: Signer) -> None:
+        self._upstreams = upstreams
+        self._signer = signer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = body_limit(scope["method"], scope["path"], rules.value_of(scope["headers"], b"content-type"))
+        incoming = Incoming(receive, limit)
+        try:
+            async with incoming.watched():
+                await self._pass_on(scope, incoming, limit, send)
+        except ClientGone:
+            log.info("client left", extra={"method": scope["method"]})
+        except (errors.Error, aiohttp.ClientError, TimeoutError) as exc:
+            if isinstance(exc, errors.Error) and not incoming.answering:
+                await answer_problem(scope, send, exc)
+                return
+            # In the middle of an answer: nothing more is sent, and the connection ends without the last chunk,
+            # so that the client cannot take a part for the whole.
+            log.warning("service broke off", extra={"error": type(exc).__name__})
+
+    async def _pass_on(self, scope: Scope, incoming: Incoming, limit: int | None, send: Send) -> None:
+        request = self._outgoing(scope, incoming, limit)
+        try:
+            async with self._upstreams.send(request) as response:
+                await _return(response, incoming, send)
+        except (errors.Error, aiohttp.ClientError, TimeoutError):
+            if incoming.failure is not None:
+                raise incoming.failure from None
+            raise
+
+    def _outgoing(self, scope: Scope, incoming: Incoming, limit: int | None) -> Outgoing:
+        service = service_of(scope["path"])
+        assert service is not None, "only paths of services are routed here"
+        headers = scope["headers"]
+        announced = rules.announced_length(headers)
+        if limit is not None and announced is not None and announced > limit:
+            raise exchange.too_large(limit)
+        caller: Caller = scope["state"]["caller"]
+        token = self._signer.mint(service, caller.project, caller.role, caller.subject)
+        said = [("authorization", f"Bearer {token}"), ("x-request-id", scope["state"]["request_id"])]
+        if (trace := telemetry.traceparent.get()) is not None:
+            said.append(("traceparent", trace))
+        body = incoming.parts if rules.has_body(headers) else None
+        if body is None:
+            incoming.is_empty()
+        target = scope["raw_path"].decode("ascii")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("ascii")
+        return Outgoing(service, scope["method"], target, rules.forwarded(headers, said), body)
+
+
+async def _return(response: aiohttp.ClientResponse, incoming: Incoming, send: Send) -> None:
+    headers = rules.returned(response.raw_headers, response.status)
+    length = response.content_length
+    if length is not None and length <= SMALL:
+        whole = await response.read()
+        incoming.answering = True
+        await exchange.start(send, response.status, headers)
+        incoming.is_answered()
+        await exchange.part(send, whole, more=False)
+        return
+    incoming.answering = True
+    await exchange.start(send, response.status, headers)
+    async for piece in response.content.iter_any():
+        await exchange.part(send, piece, more=True)
+    incoming.is_answered()
+    await exchange.part(send, b"", more=False)
+
+
+def routes(proxy: Proxy, paths: Mapping[tuple[str, str], str]) -> list[RawRoute]:
+    """The routes of all services' paths. Which role each needs, the service knows; here it takes a live key."""
+    access = Access(Role.VIEWER, streams=True)
+    roots = [f"/{version}/{noun}" for version, noun in paths] + ["/v2"]
+    verbs = frozenset(VERBS)
+    return [RawRoute(verbs, template, proxy, access) for root in roots for template in (root, root + "/{rest:path}")]

@@ -1,0 +1,145 @@
+"""Requests to the services, streamed both ways: one exchange at a time, with its errors kept apart.
+
+A request that never left may go to another copy of the service. One that was sent may be done by now, so that only a
+safe one is sent again, once.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import timedelta
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from gateway.domain.endpoints import Endpoint, Pool
+from gateway.domain.requests import SAFE
+from kit import errors
+
+# No automatic header: a service sees what the client sent.
+SILENT = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+TRIES = 3
+SOON = timedelta(seconds=1)
+
+Body = Callable[[], AsyncIterator[bytes]]
+
+
+class ServiceUnavailable(errors.Unavailable): ...
+
+
+class Outgoing:
+    """One request to a service."""
+
+    def __init__(
+        self, service: str, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body | None = None
+    ) -> None:
+        """`target` is the path with its query, as it came: encoded, and never decoded and encoded again."""
+        self.service = service
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self._body = body
+        self.begun = False
+        """Whether the body was asked for: it is there once."""
+        self.spoiled = False
+        """Whether it was the client who failed: that says nothing of the service."""
+
+    def content(self) -> AsyncIterator[bytes] | None:
+        return None if self._body is None else self._read(self._body)
+
+    async def _read(self, body: Body) -> AsyncIterator[bytes]:
+        self.begun = True
+        try:
+            async for part in body():
+                yield part
+        except BaseException:
+            self.spoiled = True
+            raise
+
+
+class Upstreams:
+    """The services, each with its endpoints."""
+
+    def __init__(self, urls: Mapping[str, Sequence[str]], session: aiohttp.ClientSession) -> None:
+        self.pools = {service: Pool(endpoints) for service, endpoints in urls.items()}
+        self._session = session
+
+    @contextlib.asynccontextmanager
+    async def send(self, request: Outgoing) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer of the service, once its head is there. Its body is read inside.
+
+        Raises:
+            ServiceUnavailable: nobody there can answer now.
+            aiohttp.ClientError: the service broke off in the middle of its answer.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            yield await self._answered(request, stack)
+
+    async def _answered(self, request: Outgoing, stack: contextlib.AsyncExitStack) -> aiohttp.ClientResponse:
+        pool = self.pools[request.service]
+        failed: list[str] = []
+        for _ in range(TRIES):
+            # Another copy if there is one; else the same again.
+            endpoint = pool.pick(time.monotonic(), failed) or pool.pick(time.monotonic())
+            if endpoint is None:
+                break
+            try:
+                return await self._attempt(request, endpoint, stack)
+            except aiohttp.ClientConnectorError:
+                endpoint.failed(time.monotonic())
+                failed.append(endpoint.url)
+                if len(failed) >= len(pool.endpoints):
+                    break  # all copies refuse: the client waits better than we do
+            except (aiohttp.ClientError, TimeoutError):
+                if request.spoiled:
+                    raise
+                endpoint.failed(time.monotonic())
+                failed.append(endpoint.url)
+                if request.begun or request.method not in SAFE or len(failed) > 1:
+                    break
+        raise ServiceUnavailable(f"The service {request.service} is not answering.", retry_after=SOON)
+
+    async def _attempt(
+        self, request: Outgoing, endpoint: Endpoint, stack: contextlib.AsyncExitStack
+    ) -> aiohttp.ClientResponse:
+        url = URL(endpoint.url + request.target, encoded=True)
+        exchange = self._session.request(
+            request.method, url, headers=request.headers, data=request.content(), allow_redirects=False
+        )
+        endpoint.in_flight += 1
+        try:
+            response = await exchange.__aenter__()
+        except BaseException:
+            _leave(endpoint)
+            raise
+        stack.callback(_leave, endpoint)
+        stack.push_async_exit(exchange)
+        endpoint.answered()
+        return response
+
+
+def _leave(endpoint: Endpoint) -> None:
+    endpoint.in_flight -= 1
+
+
+@contextlib.asynccontextmanager
+async def session(*, answer_within: timedelta) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client that adds nothing and hides nothing.
+
+    `answer_within` is how long a service may be silent: longer than any long poll, shorter than for ever.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=5, keepalive_timeout=15)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=answer_within.total_seconds())
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=SILENT,
+        trust_env=False,
+        read_bufsize=1 << 16,
+    ) as client:
+        # It would send PUT and DELETE again by itself when a kept connection turns out to be closed.
+        client._retry_connection = False
+        yield client

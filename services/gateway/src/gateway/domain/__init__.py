@@ -1,0 +1,1 @@
+"""What the gateway decides, without doing anything: keys, scopes, routes, limits, one API document."""

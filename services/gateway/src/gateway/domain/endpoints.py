@@ -1,0 +1,52 @@
+"""Which copy of a service a request goes to: the one with the least to do, and none that has just failed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+FAILURES = 3
+"""In a row, until an endpoint is left alone for a while."""
+SHORTEST = 0.25
+LONGEST = 5.0
+"""Seconds that it is left alone, doubling with every further failure."""
+
+
+@dataclass
+class Endpoint:
+    """One address of a service, as this process sees it."""
+
+    url: str
+    in_flight: int = 0
+    failures: int = 0
+    """Since it last answered."""
+    ejected_until: float = 0.0
+
+    def is_open(self, now: float) -> bool:
+        """Whether requests may go there. After a pause one may try; the others follow when it is answered."""
+        return self.failures < FAILURES or (now >= self.ejected_until and self.in_flight == 0)
+
+    def answered(self) -> None:
+        self.failures = 0
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self.failures >= FAILURES:
+            pause = SHORTEST * 2.0 ** min(self.failures - FAILURES, 10)
+            self.ejected_until = now + min(LONGEST, pause)
+
+
+class Pool:
+    """The endpoints of one service."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.endpoints = [Endpoint(url.rstrip("/")) for url in urls]
+        self._turn = 0
+
+    def pick(self, now: float, avoid: Collection[str] = ()) -> Endpoint | None:
+        """The open endpoint with the fewest requests in flight, in turn among equals; None when all are closed."""
+        open_ = [it for it in self.endpoints if it.is_open(now) and it.url not in avoid]
+        if not open_:
+            return None
+        least = min(it.in_flight for it in open_)
+        equals = [it for it in open_ if it.in_flight == least]
+        self._turn += 1
+        return equals[self._turn % len(equals)]

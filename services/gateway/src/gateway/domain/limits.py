@@ -1,0 +1,104 @@
+"""How often, and how many at once: the generic cell rate algorithm, one number for each key."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from math import ceil
+
+from kit import errors
+
+ENTRIES = 10_000
+
+
+class RateExceeded(errors.TooMany): ...
+
+
+class TooManyAtOnce(errors.TooMany): ...
+
+
+class Overloaded(errors.Unavailable): ...
+
+
+@dataclass(frozen=True)
+class Rate:
+    per_second: float
+    burst: int
+    """Requests that may come at one moment after a pause."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the bucket says to one request."""
+
+    allowed: bool
+    rate: Rate
+    remaining: int
+    wait: float
+    """Seconds until the next request would be allowed; 0 when that is now."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """`RateLimit` and `RateLimit-Policy`, as the IETF's draft has them."""
+        window = max(1, ceil(self.rate.burst / self.rate.per_second))
+        policy = f'"key";q={self.rate.burst};w={window}'
+        state = f'"key";r={self.remaining};t={ceil(self.wait)}'
+        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]
+
+    def check(self) -> None:
+        """Raise if the request is one too many."""
+        if not self.allowed:
+            wait = timedelta(seconds=max(1, ceil(self.wait)))
+            raise RateExceeded("This API key is used too often.", retry_after=wait)
+
+
+@dataclass
+class Buckets:
+    """One bucket for each key of this process; those that are full again make room first."""
+
+    rate: Rate
+    _arrivals: dict[str, float] = field(default_factory=dict)
+
+    def take(self, key: str, now: float) -> Verdict:
+        """Count one request of `key` at `now` (any clock that only goes forward)."""
+        step = 1 / self.rate.per_second
+        arrival = max(self._arrivals.pop(key, now), now) + step
+        # Where the theoretical arrival may be at most for the request to come within the burst.
+        earliest = arrival - self.rate.burst * step
+        if earliest > now + 1e-9:
+            self._keep(key, arrival - step, now)
+            return Verdict(False, self.rate, 0, earliest - now)
+        self._keep(key, arrival, now)
+        remaining = int((now - earliest) / step + 1e-6)
+        return Verdict(True, self.rate, remaining, 0.0 if remaining else earliest + step - now)
+
+    def _keep(self, key: str, arrival: float, now: float) -> None:
+        if len(self._arrivals) >= ENTRIES:
+            spent = [name for name, at in self._arrivals.items() if at <= now]
+            for name in spent or [next(iter(self._arrivals))]:
+                del self._arrivals[name]
+        self._arrivals[key] = arrival
+
+
+@dataclass
+class Places:
+    """How many requests are under way: of each key, and of all together."""
+
+    of_each: int
+    of_all: int
+    _taken: dict[str, int] = field(default_factory=dict)
+    _all: int = 0
+
+    def take(self, key: str) -> None:
+        """Take a place, to be given back. Raises if there is none."""
+        if self._taken.get(key, 0) >= self.of_each:
+            raise TooManyAtOnce(
+                f"This API key has {self.of_each} requests under way.", retry_after=timedelta(seconds=1)
+            )
+        if self._all >= self.of_all:
+            raise Overloaded("There are too many requests under way.", retry_after=timedelta(seconds=1))
+        self._taken[key] = self._taken.get(key, 0) + 1
+        self._all += 1
+
+    def give_back(self, key: str) -> None:
+        self._all -= 1
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]

@@ -1,0 +1,87 @@
+"""One API document of all services' own: the public paths, with names that cannot clash."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+VERSION = "3.1.0"
+BEARER = "apiKey"
+_PUBLIC = re.compile(r"/v[12](/.*)?")
+_METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+_COMPONENTS = "#/components/"
+
+
+def merge(documents: Mapping[str, Mapping[str, Any] | None], *, version: str) -> dict[str, Any]:
+    """The document of the suite. None stands for a service that has not answered yet; it is named as missing."""
+    paths: dict[str, Any] = {}
+    components: dict[str, dict[str, Any]] = {}
+    for service, document in documents.items():
+        for path, item in _public_paths(service, document or {}):
+            paths[path] = {**paths.get(path, {}), **item}
+        for kind, named in (document or {}).get("components", {}).items():
+            renamed = {_name(service, name): _renamed(service, value) for name, value in named.items()}
+            components.setdefault(kind, {}).update(renamed)
+    components["securitySchemes"] = {
+        BEARER: {"type": "http", "scheme": "bearer", "description": "Your API key: `ty_…`."}
+    }
+    missing = sorted(service for service, document in documents.items() if document is None)
+    return {
+        "openapi": VERSION,
+        "info": {"title": "Trainyard", "version": version, "description": _description(missing)},
+        "paths": dict(sorted(paths.items())),
+        "components": components,
+        "security": [{BEARER: []}],
+        "x-unavailable": missing,
+    }
+
+
+def _description(missing: Iterable[str]) -> str:
+    names = ", ".join(missing)
+    return "From raw data to a model that serves." + (
+        f" Not answering just now, and missing here: {names}." if names else ""
+    )
+
+
+def _public_paths(service: str, document: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    for path, item in document.get("paths", {}).items():
+        if _PUBLIC.fullmatch(path):
+            yield path, {name: _operation(service, name, value) for name, value in item.items()}
+
+
+def _operation(service: str, name: str, value: Any) -> Any:
+    renamed = _renamed(service, value)
+    if name not in _METHODS:
+        return renamed  # parameters, summary … of the whole path
+    if "operationId" in renamed:
+        renamed["operationId"] = _name(service, renamed["operationId"])
+    renamed.setdefault("tags", [service])
+    renamed.pop("security", None)
+    return renamed
+
+
+def _renamed(service: str, value: Any) -> Any:
+    """A copy in which every reference to a component names it as it is named in the merged document."""
+    if isinstance(value, Mapping):
+        discriminates = "propertyName" in value
+        return {key: _member(service, key, member, mapping=discriminates) for key, member in value.items()}
+    return [_renamed(service, item) for item in value] if isinstance(value, list) else value
+
+
+def _member(service: str, key: str, member: Any, *, mapping: bool) -> Any:
+    if key == "$ref" and isinstance(member, str):
+        return _pointer(service, member)
+    if key == "mapping" and mapping and isinstance(member, Mapping):
+        # Of a discriminator: the only other place where a component is named.
+        return {name: _pointer(service, str(target)) for name, target in member.items()}
+    return _renamed(service, member)
+
+
+def _pointer(service: str, target: str) -> str:
+    if not target.startswith(_COMPONENTS):
+        return target
+    kind, _, name = target.removeprefix(_COMPONENTS).partition("/")
+    return f"{_COMPONENTS}{kind}/{_name(service, name)}"
+
+
+def _name(service: str, name: str) -> str:
+    return f"{service}_{name}"

@@ -1,0 +1,87 @@
+"""What a request is, by its method and path alone: whose it is, what it needs, how much it may carry."""
+
+import enum
+from collections.abc import Mapping
+
+# The only paths that leave the gateway. A service's /internal and /metrics are no entry, so that nobody reaches them.
+ROUTES: Mapping[tuple[str, str], str] = {
+    ("v1", "datasets"): "ingest",
+    ("v1", "uploads"): "ingest",
+    ("v1", "jobs"): "trainer",
+    ("v1", "models"): "registry",
+    ("v1", "deployments"): "serving",
+    ("v1", "pipelines"): "pipelines",
+    ("v1", "runs"): "pipelines",
+}
+INFERENCE = "v2"
+SAFE = frozenset({"GET", "HEAD"})
+JSON_LIMIT = 1 << 20
+PREDICT_LIMIT = 4 << 20
+
+
+class Operation(enum.Enum):
+    """What a request does."""
+
+    ORIENT = "who am I, how is the suite"
+    PREDICT = "ask a deployed model"
+    DESCRIBE = "what the inference protocol says of deployed models"
+    READ = "look at anything else"
+    WRITE = "change something"
+    ADMINISTER = "keys, members, projects, audit"
+
+
+# What goes on while the database is away, with the keys that were known.
+OFFLINE = frozenset({Operation.ORIENT, Operation.PREDICT, Operation.DESCRIBE})
+
+
+def service_of(path: str) -> str | None:
+    """The service behind a path, or None: then the gateway answers itself."""
+    segments = _segments(path)
+    if segments[:1] == [INFERENCE]:
+        return "serving"
+    return ROUTES.get((segments[0], segments[1])) if len(segments) > 1 else None
+
+
+def is_inference_protocol(path: str) -> bool:
+    """Whether errors there must be in the shape of the Open Inference Protocol."""
+    return _segments(path)[:1] == [INFERENCE]
+
+
+def operation_of(method: str, path: str) -> Operation:
+    """What a request does, as far as the scopes of a key are concerned. In doubt, the most."""
+    reads = method in SAFE
+    match _segments(path):
+        case ["v1", "whoami" | "status"]:
+            return Operation.ORIENT
+        case ["v1", "keys" | "audit", *_]:
+            return Operation.ADMINISTER
+        case ["v1", "projects", *_] if not reads:
+            return Operation.ADMINISTER
+        case ["v1", "deployments", _, "predict"] if method == "POST":
+            return Operation.PREDICT
+        case ["v2", "models", _, "infer"] | ["v2", "models", _, "versions", _, "infer"] if method == "POST":
+            return Operation.PREDICT
+        case ["v2", *_] if reads:
+            return Operation.DESCRIBE
+        case _:
+            return Operation.READ if reads else Operation.WRITE
+
+
+def body_limit(method: str, path: str, media_type: str) -> int | None:
+    """How many bytes a request to a service may carry, or None: that service streams it, and limits it itself."""
+    match _segments(path):
+        case ["v1", "uploads"] | ["v1", "models", _, "files"] if method == "POST":
+            return None
+        case ["v1", "datasets", _, "versions"] if method == "POST" and not _is_json(media_type):
+            return None
+    return PREDICT_LIMIT if operation_of(method, path) is Operation.PREDICT else JSON_LIMIT
+
+
+def _segments(path: str) -> list[str]:
+    # One trailing slash is a segment of its own here as it is in the services: neither of us redirects.
+    return path.removeprefix("/").split("/")
+
+
+def _is_json(media_type: str) -> bool:
+    media = media_type.partition(";")[0].strip().lower()
+    return media == "application/json" or media.endswith("+json")

@@ -1,0 +1,1 @@
+"""What the gateway keeps: projects, their members, and the digests of keys."""

@@ -1,0 +1,106 @@
+"""Projects and members in the database."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.domain.projects import Member, MemberNotFound, Project, ProjectExists, ProjectNotFound, keep_an_admin
+from gateway.store.tables import api_keys, members, projects
+from kit.db import NOW
+from kit.roles import Role
+
+_LIVE = projects.c.deleted_at.is_(None)
+
+
+class ProjectStore:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, name: str) -> Project:
+        """Make a project. A name is used once, also after its project is gone."""
+        made = insert(projects).values(name=name).on_conflict_do_nothing().returning(projects.c.created_at)
+        created_at = (await self._connection.execute(made)).scalar_one_or_none()
+        if created_at is None:
+            raise ProjectExists(f"There is, or was, a project {name}.")
+        return Project(name, created_at)
+
+    async def get(self, name: str, subject: str) -> Project:
+        """A project that `subject` is a member of; any other is not found."""
+        rows = await self._connection.execute(self._of(subject).where(projects.c.name == name))
+        row = rows.one_or_none()
+        if row is None:
+            raise ProjectNotFound(f"There is no project {name}.")
+        return Project(row.name, row.created_at)
+
+    async def page(self, subject: str, *, after: str | None, limit: int) -> list[Project]:
+        """The projects of `subject`, by name."""
+        query = self._of(subject).order_by(projects.c.name).limit(limit)
+        if after is not None:
+            query = query.where(projects.c.name > after)
+        return [Project(row.name, row.created_at) for row in await self._connection.execute(query)]
+
+    async def find(self, name: str) -> Project | None:
+        """The project of this name, whoever asks."""
+        query = sa.select(projects.c.name, projects.c.created_at).where(projects.c.name == name, _LIVE)
+        row = (await self._connection.execute(query)).one_or_none()
+        return None if row is None else Project(row.name, row.created_at)
+
+    async def delete(self, name: str) -> None:
+        """Delete a project with its members and keys."""
+        gone = sa.update(projects).where(projects.c.name == name, _LIVE).values(deleted_at=NOW)
+        if (await self._connection.execute(gone)).rowcount == 0:
+            raise ProjectNotFound(f"There is no project {name}.")
+        revoked = sa.update(api_keys).where(api_keys.c.project == name, api_keys.c.revoked_at.is_(None))
+        await self._connection.execute(revoked.values(revoked_at=NOW))
+        await self._connection.execute(sa.delete(members).where(members.c.project == name))
+
+    async def role_of(self, project: str, subject: str) -> Role | None:
+        """The role of `subject` there, or None for somebody who is no member."""
+        query = (
+            sa.select(members.c.role)
+            .join(projects, projects.c.name == members.c.project)
+            .where(members.c.project == project, members.c.subject == subject, _LIVE)
+        )
+        role = (await self._connection.execute(query)).scalar_one_or_none()
+        return None if role is None else Role(role)
+
+    async def members(self, project: str, *, after: str | None = None, limit: int | None = None) -> list[Member]:
+        query = sa.select(members.c.subject, members.c.role, members.c.created_at).where(members.c.project == project)
+        if after is not None:
+            query = query.where(members.c.subject > after)
+        rows = await self._connection.execute(query.order_by(members.c.subject).limit(limit))
+        return [Member(row.subject, Role(row.role), row.created_at) for row in rows]
+
+    async def put_member(self, project: str, subject: str, role: Role) -> Member:
+        """Make `subject` a member with this role, or change the role."""
+        keep_an_admin(await self._locked(project), subject, role)
+        put = insert(members).values(project=project, subject=subject, role=role.value)
+        put = put.on_conflict_do_update(index_elements=["project", "subject"], set_={"role": role.value})
+        created_at = (await self._connection.execute(put.returning(members.c.created_at))).scalar_one()
+        return Member(subject, role, created_at)
+
+    async def delete_member(self, project: str, subject: str) -> None:
+        """Take `subject` out of the project, and revoke their keys."""
+        keep_an_admin(await self._locked(project), subject, None)
+        gone = sa.delete(members).where(members.c.project == project, members.c.subject == subject)
+        if (await self._connection.execute(gone)).rowcount == 0:
+            raise MemberNotFound(f"{subject} is not a member of {project}.")
+        theirs = sa.and_(api_keys.c.project == project, api_keys.c.subject == subject, api_keys.c.revoked_at.is_(None))
+        await self._connection.execute(sa.update(api_keys).where(theirs).values(revoked_at=NOW))
+
+    async def _locked(self, project: str) -> Sequence[Member]:
+        """The members, while nobody else can change them: two admins who leave at once must not both succeed."""
+        lock = sa.select(projects.c.name).where(projects.c.name == project, _LIVE).with_for_update()
+        if (await self._connection.execute(lock)).one_or_none() is None:
+            raise ProjectNotFound(f"There is no project {project}.")
+        return await self.members(project)
+
+    def _of(self, subject: str) -> sa.Select[tuple[str, datetime]]:
+        return (
+            sa.select(projects.c.name, projects.c.created_at)
+            .join(members, members.c.project == projects.c.name)
+            .where(members.c.subject == subject, _LIVE)
+        )

@@ -1,0 +1,86 @@
+"""Bodies that stream: what they are, by their headers, and their bytes."""
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from kit import bodies, errors
+from pydantic import BaseModel, ValidationError
+
+from ingest.domain.reports import Compression, Format
+
+MEDIA: dict[str, Format] = {
+    "text/csv": Format.CSV,
+    "application/csv": Format.CSV,
+    "application/x-ndjson": Format.NDJSON,
+    "application/ndjson": Format.NDJSON,
+    "application/jsonl": Format.NDJSON,
+    "application/vnd.apache.parquet": Format.PARQUET,
+}
+JSON = "application/json"
+M = TypeVar("M", bound=BaseModel)
+
+
+class DigestMismatch(errors.Invalid): ...
+
+
+class BodyCutOff(errors.Malformed): ...
+
+
+def media_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def format_of(request: Request) -> Format:
+    """
+    Raises:
+        UnsupportedMedia: a body of this kind makes no version.
+    """
+    media = media_of(request)
+    if media not in MEDIA:
+        raise errors.UnsupportedMedia(
+            f"{media[:100] or 'nothing'!r} is not a type of a version: send {', '.join(MEDIA)}, or JSON with an upload."
+        )
+    return MEDIA[media]
+
+
+def compression_of(request: Request) -> Compression | None:
+    """
+    Raises:
+        UnsupportedMedia: it is not one that is known here.
+    """
+    given = request.headers.get("content-encoding", "identity").strip().lower()
+    if given in ("identity", ""):
+        return None
+    try:
+        return Compression(given)
+    except ValueError:
+        raise errors.UnsupportedMedia(f"{given[:100]!r} is not a Content-Encoding here: gzip, zstd or none.") from None
+
+
+async def chunks_of(request: Request) -> AsyncIterator[bytes]:
+    """The body piece by piece: it is never held whole.
+
+    Raises:
+        BodyCutOff: the client left before its end.
+    """
+    try:
+        async for chunk in bodies.chunks(request.receive):
+            yield chunk
+    except bodies.ClientGone:
+        raise BodyCutOff("The body ended too early.") from None
+
+
+def check_digest(given: str | None, found: str) -> None:
+    if given is not None and given != found:
+        raise DigestMismatch(f"The body's digest is {found}, not {given}.")
+
+
+def validated(model: type[M], body: bytes) -> M:
+    """JSON that a route reads by itself, since it takes other bodies too; refused as FastAPI refuses it."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as exc:
+        found = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors(include_context=False)]
+        raise RequestValidationError(found) from None

@@ -1,0 +1,27 @@
+"""What the application hands to its routes."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from kit.blobs import BlobStore
+
+from ingest.actions import Uploads
+from ingest.store.pages import Pages
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Made once by the composition root."""
+
+    blobs: BlobStore
+    uploads: Uploads
+    pages: Pages
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,214 @@
+"""Versions of a dataset: made of an upload or of a body, and then read."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from kit import bodies, idempotency, strictjson
+from kit.blobs import Blob
+from kit.callers import Caller, CallerDep, Role, requires
+from kit.db import Engine, Transaction
+from kit.failpoints import failpoint
+from kit.paging import PageDep, page_of
+from kit.waiting import Wait, until
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest import actions
+from ingest.api.bodies import JSON, chunks_of, compression_of, format_of, media_of, validated
+from ingest.api.schemas import Page, RejectOut, Row, ShardOut, ShardsOut, VersionIn, VersionOut
+from ingest.api.state import PartsDep
+from ingest.domain.settings import ColumnSpec
+from ingest.domain.splits import Side
+from ingest.domain.versions import (
+    FINAL,
+    Contents,
+    ShardNotFound,
+    Source,
+    Version,
+    VersionNotReady,
+    reference_of,
+)
+from ingest.store.datasets import DatasetStore
+from ingest.store.versions import VersionStore
+
+router = APIRouter(prefix="/v1/datasets/{name}/versions", tags=["versions"])
+
+MANY = 1 << 40
+"""Rows of a file that does not say how many it has: more than any."""
+
+
+@router.post("", status_code=202)
+@requires(Role.EDITOR, streams=True)
+async def create_version(
+    name: str, request: Request, caller: CallerDep, engine: Engine, parts: PartsDep, response: Response
+) -> VersionOut:
+    """Make a version of a body (CSV, NDJSON or Parquet, perhaps compressed) or, with JSON, of an upload.
+
+    The same bytes and settings are the same version: the answer is then the one that exists.
+    """
+    if media_of(request) == JSON:
+        made = await _of_upload(name, request, caller, engine)
+    else:
+        made = await _of_body(name, request, caller, engine, parts)
+    response.headers["Location"] = f"/v1/datasets/{name}/versions/{made.version.number}"
+    return VersionOut.of(made.version, reused=made.reused)
+
+
+async def _of_upload(name: str, request: Request, caller: Caller, engine: AsyncEngine) -> actions.Made:
+    body = await bodies.read(request.scope, request.receive, limit=bodies.JSON_LIMIT)
+    strictjson.loads(body)
+    wanted = validated(VersionIn, body)
+    source = Source(wanted.upload, 0, wanted.format, wanted.compression)
+    return await _make(name, request, caller, engine, source, None)
+
+
+async def _of_body(
+    name: str, request: Request, caller: Caller, engine: AsyncEngine, parts: PartsDep
+) -> actions.Made:
+    format_, compression = format_of(request), compression_of(request)
+    async with engine.begin() as connection:
+        # Before gigabytes come for a dataset that is not there.
+        await DatasetStore(connection).get(caller.project, name)
+    blob = await parts.uploads.take(caller.project, chunks_of(request))
+    return await _make(name, request, caller, engine, Source(blob.digest, blob.size, format_, compression), blob)
+
+
+async def _make(
+    name: str, request: Request, caller: Caller, engine: AsyncEngine, source: Source, blob: Blob | None
+) -> actions.Made:
+    fingerprint = f"{name} {source.digest} {source.format} {source.compression}"
+    async with idempotency.effect(request, engine, caller, fingerprint) as connection:
+        if blob is not None:
+            await actions.record_upload(connection, caller, blob)
+        made = await actions.make_version(connection, caller, name, source)
+        failpoint("ingest.upload.before_commit")
+    failpoint("ingest.upload.after_commit")
+    return made
+
+
+@router.get("")
+@requires(Role.VIEWER)
+async def list_versions(name: str, caller: CallerDep, transaction: Transaction, page: PageDep) -> Page[VersionOut]:
+    """The newest first."""
+    await DatasetStore(transaction).get(caller.project, name)
+    before = None if page.after is None else int(page.after)
+    found = await VersionStore(transaction).page(caller.project, name, before=before, limit=page.limit)
+    items, token = page_of(found, page, key=lambda version: str(version.number))
+    return Page(items=[VersionOut.of(version) for version in items], next_page_token=token)
+
+
+@router.get("/{reference}")
+@requires(Role.VIEWER)
+async def get_version(name: str, reference: str, caller: CallerDep, engine: Engine, wait: Wait) -> VersionOut:
+    """`reference` is a number, `latest` (the newest that is ready) or a digest."""
+    wanted = reference_of(reference)
+
+    async def read() -> Version:
+        async with engine.begin() as connection:
+            return await VersionStore(connection).get(caller.project, name, wanted)
+
+    return VersionOut.of(await until(read, lambda version: version.phase in FINAL, wait))
+
+
+@router.delete("/{reference}", status_code=204)
+@requires(Role.EDITOR)
+async def delete_version(name: str, reference: str, caller: CallerDep, transaction: Transaction) -> None:
+    """Delete a version. 409 while somebody uses it. Its number is never given again."""
+    await actions.delete_version(transaction, caller, name, reference_of(reference))
+
+
+@router.get("/{reference}/profile")
+@requires(Role.VIEWER)
+async def get_profile(name: str, reference: str, caller: CallerDep, engine: Engine, parts: PartsDep) -> Row:
+    """Counts, nulls, distinct values, extremes, quantiles, histograms and frequent values of each column."""
+    contents = await _contents(engine, caller, name, reference)
+    if contents.profile is None:
+        raise VersionNotReady(f"Version {reference[:100]} of {name[:100]} has no profile: it failed.")
+    profile: Row = orjson.loads(await parts.blobs.read(caller.project, contents.profile))
+    return profile
+
+
+@router.get("/{reference}/rejects")
+@requires(Role.VIEWER)
+async def list_rejects(
+    name: str, reference: str, caller: CallerDep, engine: Engine, parts: PartsDep, page: PageDep
+) -> Page[RejectOut]:
+    """The lines that were refused, in their order."""
+    contents = await _contents(engine, caller, name, reference)
+    files = [(contents.rejects, MANY)] if contents.rejects else []
+    items, token = await _rows(parts, caller, files, page)
+    return Page(items=[RejectOut.model_validate(item) for item in items], next_page_token=token)
+
+
+@router.get("/{reference}/rows")
+@requires(Role.VIEWER)
+async def list_rows(
+    name: str,
+    reference: str,
+    caller: CallerDep,
+    engine: Engine,
+    parts: PartsDep,
+    page: PageDep,
+    split: Annotated[Side | None, Query()] = None,
+) -> Page[Row]:
+    """The rows, in the order of the source; those for training before those held out."""
+    contents = await _contents(engine, caller, name, reference)
+    files = [(shard.digest, shard.rows) for shard in contents.shards if split in (None, shard.split)]
+    items, token = await _rows(parts, caller, files, page)
+    return Page(items=items, next_page_token=token)
+
+
+@router.get("/{reference}/shards")
+@requires(Role.VIEWER)
+async def list_shards(name: str, reference: str, caller: CallerDep, transaction: Transaction) -> ShardsOut:
+    """What the version is made of, by digest."""
+    version = await VersionStore(transaction).get(caller.project, name, reference_of(reference))
+    contents = _made(version)
+    if version.digest is None:
+        raise VersionNotReady(f"Version {version.reference} has failed.")
+    return ShardsOut(
+        digest=version.digest,
+        columns=[ColumnSpec(name=column.name, type=column.type) for column in contents.columns],
+        shards=[ShardOut.of(shard) for shard in contents.shards],
+    )
+
+
+@router.get("/{reference}/shards/{digest}", response_class=StreamingResponse)
+@requires(Role.VIEWER)
+async def get_shard(
+    name: str, reference: str, digest: str, caller: CallerDep, engine: Engine, parts: PartsDep
+) -> StreamingResponse:
+    """A shard as Parquet."""
+    contents = await _contents(engine, caller, name, reference)
+    found = next((shard for shard in contents.shards if shard.digest == digest), None)
+    if found is None:
+        raise ShardNotFound(f"Version {reference[:100]} of {name[:100]} has no shard {digest[:100]}.")
+    # Read once before the answer begins, so that damaged bytes are a problem document and not half a file.
+    await parts.blobs.check(caller.project, digest)
+    headers = {"content-length": str(found.size), "etag": f'"{digest}"'}
+    stream = parts.blobs.stream(caller.project, digest)
+    return StreamingResponse(stream, media_type="application/vnd.apache.parquet", headers=headers)
+
+
+async def _contents(engine: AsyncEngine, caller: Caller, name: str, reference: str) -> Contents:
+    """What a version is made of. No transaction stays open while its bytes are read."""
+    async with engine.begin() as connection:
+        return _made(await VersionStore(connection).get(caller.project, name, reference_of(reference)))
+
+
+def _made(version: Version) -> Contents:
+    if version.phase not in FINAL:
+        raise VersionNotReady(f"Version {version.reference} is {version.phase.value}.")
+    return version.contents or Contents([], 0, 0, 0, 0, {}, [], None, None)
+
+
+async def _rows(
+    parts: PartsDep, caller: Caller, files: list[tuple[str, int]], page: PageDep
+) -> tuple[list[Row], str | None]:
+    """A page of rows by their place: nothing is ever put in between, since versions do not change."""
+    offset = 0 if page.after is None else int(page.after)
+    found = await parts.pages.rows(caller.project, files, offset=offset, limit=page.limit)
+    places = list(enumerate(found, start=offset + 1))
+    items, token = page_of(places, page, key=lambda place: str(place[0]))
+    return [row for _, row in items], token
