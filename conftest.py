@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import db, migrations, testing_database
-from kit.testing import DatabaseUrl, EngineOf
+from kit.testing import DatabaseUrl, EngineOf, KeyFolder
 from trainyard_local import postgres as local
 
 PASSWORD = "for-tests"  # noqa: S105 - of a server that lives as long as this run, in a folder of its own
@@ -133,6 +133,14 @@ def empty_database_url(postgres: local.Server) -> Iterator[str]:
     yield local.url_of(postgres.sockets, "nobody", PASSWORD, name)
     with psycopg.connect(local.plain(postgres.url()), autocommit=True) as session:
         session.execute(psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def key_folder() -> Iterator[KeyFolder]:
+    """Internal keys of all services, and tokens made with them."""
+    folder = Path(tempfile.mkdtemp(prefix="trainyard-keys-"))
+    yield KeyFolder.made(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """How every service is put together: telemetry > guard > raw routes | strict bodies > FastAPI."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -17,6 +21,7 @@ from kit.routes import RawRoute, RouteTable
 from kit.telemetry import Telemetry
 from kit.tokens import Verifier
 
+log = logging.getLogger(__name__)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 JSON = {"content-type": "application/json"}
 
@@ -116,6 +121,37 @@ def assemble(
         return verifier.verify(token)
 
     return Service(api, raw=raw, ready=ready, authenticators={"": internal, **(authenticators or {})})
+
+
+def health() -> Service:
+    """What a process without an API of its own shows: that it lives, and its metrics."""
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        yield {}
+
+    return Service(make_api("health", lifespan), authenticators={})
+
+
+@asynccontextmanager
+async def background(*loops: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run loops beside the requests of an API process: for a lifespan. One that fails ends the process."""
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(_watched(loop(stop))) for loop in loops]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def _watched(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:
+        # A process that serves without what its loops keep current must not seem well: it is started anew.
+        log.exception("a loop of this process failed")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 LifespanState = AsyncIterator[Mapping[str, Any]]

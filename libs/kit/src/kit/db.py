@@ -10,22 +10,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 # The one clock that all replicas share; as a subquery it is not read anew for every row.
 NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
 
+_LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "10s"}
+_OPTIONS = " ".join(f"-c {name}={value}" for name, value in {**_LIMITS, "timezone": "UTC"}.items())
 
-def make_engine(url: str) -> AsyncEngine:
+
+def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:
     """An engine that gives up early: a request without a database must become a 503, not a wait.
 
-    Pools are small (3 + 2) because the embedded PostgreSQL serves six services with 97 connections.
+    Pools are small because the embedded PostgreSQL serves six services with 97 connections.
     """
+    kept = max(1, connections // 2)
     return create_async_engine(
         url,
-        pool_size=3,
-        max_overflow=2,
+        pool_size=kept,
+        max_overflow=connections - kept,
         pool_timeout=2,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 2,
             "prepare_threshold": 5,
-            "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s -c lock_timeout=10s -c timezone=UTC",
+            "options": _OPTIONS,
         },
     )
 

@@ -103,7 +103,7 @@ async def _guard(work: Awaitable[C], what: str) -> C | None:
     # One bad item must not stop the loop. Its claim expires, so that it is tried again.
     try:
         return await work
-    except Exception as exc:  # noqa: BLE001 - the boundary of the loop
+    except Exception as exc:
         if is_lost_database(exc):
             log.warning("database unavailable", extra={"work": what})
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - at most one reconnect a second

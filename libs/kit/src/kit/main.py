@@ -1,0 +1,83 @@
+"""How every service is started: `python -m <service> api | reconcile | all | migrate`, and what it adds to these.
+
+api         serves HTTP
+reconcile   runs the loops, and serves /livez, /readyz and /metrics beside them
+all         both in one process
+migrate     brings the database's schema up to date, once
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import uvloop
+
+from kit import migrations
+from kit.app import Service, health
+from kit.server import Unfinished, serve, stop_on_signals
+from kit.settings import Settings
+from kit.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
+S = TypeVar("S", bound=Settings)
+
+Loops = Callable[[S, asyncio.Event], Coroutine[Any, Any, None]]
+"""Everything that goes on beside requests, until the event is set; then it finishes what it has begun and returns."""
+Command = Callable[[S, Sequence[str]], int]
+"""A command of one service's own: its arguments, and the exit code."""
+
+MODES = ("api", "reconcile", "all", "migrate")
+UNFINISHED = 3
+
+
+def run(
+    service: str,
+    *,
+    settings: Callable[[], S],
+    create_app: Callable[[S], Service],
+    loops: Loops[S],
+    commands: Mapping[str, Command[S]] | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """The exit code of the process: 0 when all that was begun was finished."""
+    own = dict(commands or {})
+    parser = argparse.ArgumentParser(prog=f"python -m {service}", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("mode", choices=[*MODES, *own])
+    asked, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    configure_logging(service)
+    chosen = settings()
+    if asked.mode in own:
+        return own[asked.mode](chosen, rest)
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    if asked.mode == "migrate":
+        migrations.upgrade(service, chosen.url)
+        return 0
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(asked.mode, chosen, create_app, loops))
+
+
+async def _run(mode: str, settings: S, create_app: Callable[[S], Service], loops: Loops[S]) -> int:
+    stop = stop_on_signals()
+    app = health() if mode == "reconcile" else create_app(settings)
+    code = 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            if mode != "api":
+                group.create_task(loops(settings, stop))
+            group.create_task(_serve(app, settings, stop))
+    except* Unfinished:
+        log.warning("requests were cut off")
+        code = UNFINISHED
+    log.info("ended")
+    return code
+
+
+async def _serve(app: Service, settings: Settings, stop: asyncio.Event) -> None:
+    try:
+        await serve(app, host=settings.host, port=settings.port, drain=settings.drain, grace=settings.grace, stop=stop)
+    finally:
+        stop.set()  # also when the port is taken: a process without its door does not go on alone

@@ -1,0 +1,48 @@
+"""The knobs that every service has. Each service subclasses this with its own prefix and reads it in one place.
+
+class Settings(kit.settings.Settings):
+    model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True)
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True)
+
+    database_url: SecretStr
+    """`postgresql+psycopg://role:password@host/database` of the service's own role."""
+
+    private_key_file: Path
+    """What this service signs its internal tokens with (kit.keys)."""
+
+    public_keys_file: Path
+    """The public keys of all services."""
+
+    host: str = "127.0.0.1"
+    """Where to listen."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Where to listen. 0 takes a free one."""
+
+    drain_seconds: NonNegativeInt = 0
+    """How long to go on serving after SIGTERM, so that load balancers notice. Readiness is off from its beginning."""
+
+    grace_seconds: PositiveInt = 25
+    """How long the last requests have to finish after that."""
+
+    @property
+    def url(self) -> str:
+        return self.database_url.get_secret_value()
+
+    @property
+    def drain(self) -> timedelta:
+        return timedelta(seconds=self.drain_seconds)
+
+    @property
+    def grace(self) -> timedelta:
+        return timedelta(seconds=self.grace_seconds)
