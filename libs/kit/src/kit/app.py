@@ -64,7 +64,8 @@ class Service:
         paths = dict(document.get("paths", {}))
         for route in self._raw:
             if route.openapi:
-                paths[route.path.replace(":path}", "}")] = {**paths.get(route.path, {}), **route.openapi}
+                path = route.path.replace(":path}", "}")
+                paths[path] = {**paths.get(path, {}), **route.openapi}
         return {**document, "paths": paths}
 
     def _own_routes(self, *, metrics: bool) -> list[RawRoute]:
@@ -135,7 +136,7 @@ def health() -> Service:
 
 @asynccontextmanager
 async def background(*loops: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run loops beside the requests of an API process: for a lifespan. One that fails ends the process."""
+    """Run loops beside the requests of an API process: for a lifespan. One that fails ends the process as failed."""
     stop = asyncio.Event()
     tasks = [asyncio.create_task(_watched(loop(stop))) for loop in loops]
     try:
@@ -152,6 +153,4 @@ async def _watched(work: Awaitable[None]) -> None:
         # A process that serves without what its loops keep current must not seem well: it is started anew.
         log.exception("a loop of this process failed")
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-LifespanState = AsyncIterator[Mapping[str, Any]]
+        raise

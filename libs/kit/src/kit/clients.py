@@ -19,6 +19,7 @@ LONG_POLL = timedelta(seconds=25)
 SYSTEM = "system"
 """The project that a service names when it asks for itself."""
 ATTEMPTS = 3
+IN_PROGRESS = "idempotency-in-progress"
 SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
@@ -88,7 +89,13 @@ class ServiceClient:
             response = await self._http.request(
                 method, path, json=json, content=content, params=params, headers=headers, timeout=patience
             )
-        problems.raise_for_problem(response, service=self.service)
+        try:
+            problems.raise_for_problem(response, service=self.service)
+        except errors.Conflict as exc:
+            if exc.extra.get("upstream_code") != IN_PROGRESS:
+                raise
+            # Our own request, which we gave up waiting for: its answer is there soon.
+            raise errors.Unavailable(exc.detail, retry_after=exc.retry_after) from exc
         return response
 
     @contextlib.asynccontextmanager

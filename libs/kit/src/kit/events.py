@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import errors
 from kit.callers import CallerDep, Role, requires
 from kit.db import NOW, Engine
+from kit.problems import is_lost_database
 from kit.reconcile import first
 from kit.tables import event_cursors, events
 from kit.waiting import Wait, until
@@ -99,25 +99,31 @@ async def prune(engine: AsyncEngine, age: timedelta) -> int:
 
 
 async def follow(engine: AsyncEngine, source: str, fetch: Fetch, apply: Apply, *, stop: asyncio.Event) -> None:
-    """Apply every event of `source` exactly once, in order, until `stop` is set. Any number of replicas may do so."""
-    while not stop.is_set():
-        ask = asyncio.create_task(_follow_once(engine, source, fetch, apply))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({ask, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not ask.done():
-            ask.cancel()  # a long poll; what it was about to bring is still there at the next start
-        await _ended(ask, source, stop)
+    """Apply every event of `source` exactly once, in order, until `stop` is set. Any number of replicas may do so.
 
-
-async def _ended(ask: "asyncio.Task[None]", source: str, stop: asyncio.Event) -> None:
+    What cannot be applied is tried again, and holds back what follows it.
+    """
+    stopped = asyncio.create_task(stop.wait())
+    asking: set[asyncio.Task[Any]] = {stopped}
     try:
-        await ask
-    except asyncio.CancelledError:
-        if not stop.is_set():
-            raise
-    except (errors.Error, SQLAlchemyError) as exc:
-        log.info("feed not followed just now", extra={"source": source, "error": type(exc).__name__})
+        while not stop.is_set():
+            asking = {stopped, asyncio.create_task(_attempt(engine, source, fetch, apply, stop))}
+            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # In the middle of a long poll: what it was about to bring is still there at the next start.
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _attempt(engine: AsyncEngine, source: str, fetch: Fetch, apply: Apply, stop: asyncio.Event) -> None:
+    try:
+        await _follow_once(engine, source, fetch, apply)
+    except Exception as exc:
+        if isinstance(exc, errors.Unavailable) or is_lost_database(exc):
+            log.info("feed not followed just now", extra={"source": source, "error": type(exc).__name__})
+        else:
+            log.exception("feed not followed", extra={"source": source})
         await first(stop, seconds=PAUSE)
 
 

@@ -40,7 +40,7 @@ class IdempotencyInProgress(errors.Conflict): ...
 
 
 class _Answered(Exception):
-    """The request was answered before."""
+    """The request was answered before, or with an error that undoes its effect."""
 
     def __init__(self, response: Response) -> None:
         super().__init__()
@@ -77,9 +77,15 @@ class _Pending:
         return self._connection
 
     async def keep(self, response: Response) -> None:
-        """Store the answer beside its effect. One that is an error rolls the effect back."""
+        """Store the answer beside its effect.
+
+        Raises:
+            _Answered: the answer is an error, so that the effect is rolled back.
+        """
         if self._connection is None:
             return
+        if response.status_code >= 400:
+            raise _Answered(response)
         values = {
             "project": self._project,
             "key": self.key,
@@ -103,16 +109,16 @@ class Route(APIRoute):
             key = request.headers.get(HEADER)
             if request.method != "POST" or key is None:
                 return await handle(request)
-            async with contextlib.AsyncExitStack() as stack:
-                pending = _Pending(_checked(key), stack)
-                request.state.idempotency = pending
-                try:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    pending = _Pending(_checked(key), stack)
+                    request.state.idempotency = pending
                     if not streams:
                         request.state.transaction = await _begin(request, pending)
                     response = await handle(request)
-                except _Answered as answered:
-                    return answered.response
-                await pending.keep(response)
+                    await pending.keep(response)
+            except _Answered as answered:
+                return answered.response
             return response
 
         return once

@@ -30,7 +30,7 @@ Command = Callable[[S, Sequence[str]], int]
 """A command of one service's own: its arguments, and the exit code."""
 
 MODES = ("api", "reconcile", "all", "migrate")
-UNFINISHED = 3
+FAILED, UNFINISHED = 1, 3
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
     commands: Mapping[str, Command[S]] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """The exit code of the process: 0 when all that was begun was finished."""
+    """The exit code: 0 when all that was begun was finished, 1 on failure, 3 when requests were cut off."""
     own = dict(commands or {})
     parser = argparse.ArgumentParser(prog=f"python -m {service}", description=__doc__.split("\n", 1)[0])
     parser.add_argument("mode", choices=[*MODES, *own])
@@ -63,21 +63,26 @@ def run(
 async def _run(mode: str, settings: S, create_app: Callable[[S], Service], loops: Loops[S]) -> int:
     stop = stop_on_signals()
     app = health() if mode == "reconcile" else create_app(settings)
+    work = [_serve(app, settings, stop)]
+    if mode != "api":
+        work.append(loops(settings, stop))
+    # Not a task group: what fails asks the rest to end, which finishes what it has begun.
+    outcomes = await asyncio.gather(*(_or_stop(part, stop) for part in work), return_exceptions=True)
     code = 0
-    try:
-        async with asyncio.TaskGroup() as group:
-            if mode != "api":
-                group.create_task(loops(settings, stop))
-            group.create_task(_serve(app, settings, stop))
-    except* Unfinished:
-        log.warning("requests were cut off")
-        code = UNFINISHED
-    log.info("ended")
+    for failure in (outcome for outcome in outcomes if outcome is not None):
+        code = max(code, UNFINISHED if isinstance(failure, Unfinished) else FAILED)
+        log.error("failed", exc_info=failure)
+    log.info("ended", extra={"code": code})
     return code
 
 
 async def _serve(app: Service, settings: Settings, stop: asyncio.Event) -> None:
+    await serve(app, host=settings.host, port=settings.port, drain=settings.drain, grace=settings.grace, stop=stop)
+
+
+async def _or_stop(part: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
     try:
-        await serve(app, host=settings.host, port=settings.port, drain=settings.drain, grace=settings.grace, stop=stop)
-    finally:
-        stop.set()  # also when the port is taken: a process without its door does not go on alone
+        await part
+    except BaseException:
+        stop.set()
+        raise

@@ -36,6 +36,10 @@ class Unfinished(Exception):
     """Requests were cut off because they took longer than the grace."""
 
 
+class LifespanFailed(Exception):
+    """The application could not begin, or did not end well; why is in the log."""
+
+
 class _Server(uvicorn.Server):
     overrun = False
 
@@ -83,6 +87,7 @@ async def serve(
 
     Raises:
         Unfinished: the grace was not enough for all of them.
+        LifespanFailed: the application could not begin, or did not end well.
     """
     config = uvicorn.Config(
         app,
@@ -102,8 +107,13 @@ async def serve(
     ending = asyncio.create_task(_end(server, app, drain, stop))
     try:
         await server.serve(bound)
+    except SystemExit:
+        # uvicorn would end the process here, without an end for anything else in it.
+        raise LifespanFailed("The application could not begin.") from None
     finally:
         ending.cancel()
+    if server.lifespan.shutdown_failed:
+        raise LifespanFailed("The application did not end well.")
     if server.overrun:
         raise Unfinished(f"Requests were cut off after {grace.total_seconds():g} s.")
 
