@@ -1,12 +1,90 @@
-PYTHON ?= python3
+# Two commands on a fresh machine: `make demo`, `make test`. Each makes what it needs first.
+
+PYTHON ?= $(shell for it in python3 python3.13 python3.12 python3.11; do \
+	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
+DATA ?= 2013
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := libs/kit libs/models sdk deploy/local services/ingest services/trainer services/registry services/serving services/gateway services/pipelines
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --custom-compile-command "make lock" \
 	--no-emit-index-url --no-emit-find-links --no-emit-package trainyard --no-emit-package trainyard-kit --no-emit-package trainyard-models
+RUN := $(VENV)/run.stamp
+TEST := $(VENV)/test.stamp
+TRITON := .cache/triton
 
-.PHONY: lock
-lock: ## Compile constraints.txt and requirements/run.txt anew
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status test test-fast check format coverage mutants lock docs contracts swagger-ui clean python
+
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUN) ## From a raw file to predictions: real flights, five minutes at most (DATA=2013-h1: half a year)
+	@$(BIN)/python examples/flight-delays/demo.py --data $(DATA)
+
+up: $(RUN) ## Start the suite on this machine ($TRAINYARD_HOME, $TRAINYARD_PORT)
+	@$(BIN)/trainyard up
+
+down: $(RUN) ## Stop it; all data stays
+	@$(BIN)/trainyard down
+
+status: $(RUN) ## What runs, and how much memory it takes
+	@$(BIN)/trainyard status
+
+test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
+	@$(BIN)/python tools/run_tests.py
+
+test-fast: $(TEST) ## What takes seconds: no test of the whole suite
+	@$(BIN)/python tools/run_tests.py --fast
+
+check: $(TEST) ## Format, lint, import contracts, types, sizes
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/size_gate.py
+	$(BIN)/python tools/check_types.py
+
+format: $(TEST) ## Format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+coverage: $(TEST) $(TRITON)/stamp ## All tests, measured: domain/ and libs/kit whole, the rest 90 %
+	@$(BIN)/python tools/run_tests.py --coverage
+
+mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
+	@$(BIN)/python tools/mutants.py
+
+lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
 	$(COMPILE) $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
+	$(COMPILE) requirements/triton.in -o requirements/triton.txt
+
+docs: $(TEST) ## Write docs/settings.md from the Settings classes
+	$(BIN)/python tools/settings_page.py
+
+contracts: $(TEST) ## Write contracts/<service>.openapi.json from the services
+	$(BIN)/python tools/contracts.py
+
+swagger-ui: $(RUN) ## Fetch Swagger UI's files anew (needs npm)
+	$(BIN)/python tools/swagger_ui.py
+
+clean: ## Remove what was made here: environments, caches, reports; no data of the suite
+	rm -rf $(VENV) .cache .coverage .coverage.* coverage.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@test -n "$(PYTHON)" || { echo "✘ Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
+
+$(RUN): requirements/run.txt $(PROJECTS) | python
+	@$(PYTHON) tools/environment.py run
+	@touch $@
+
+$(TEST): constraints.txt $(PROJECTS) | python
+	@$(PYTHON) tools/environment.py test
+	@touch $(RUN) $@
+
+$(TRITON)/stamp: requirements/triton.txt | python
+	@$(PYTHON) tools/environment.py triton
+	@touch $@
+
+$(TRITON): $(TRITON)/stamp

@@ -1,7 +1,8 @@
 """Make or complete the environment of this checkout, from the lock and nothing else.
 
-    python3 tools/environment.py run        what `make demo` needs
-    python3 tools/environment.py test       and what `make test` needs
+    python3 tools/environment.py run        .venv: what `make demo` needs
+    python3 tools/environment.py test       .venv: and what `make test` needs
+    python3 tools/environment.py triton     .cache/triton: a client whose dependencies are at odds with ours
 
 Runs before anything is installed: standard library only. pip is asked, so that its configuration (an index of one's
 own, a proxy, certificates) holds here too.
@@ -14,14 +15,30 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = {"run": ROOT / "requirements" / "run.txt", "test": ROOT / "constraints.txt"}
+REQUIREMENTS = ROOT / "requirements"
 OLDEST = (3, 11)
 TAIL = 30
 PIP = ("install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--root-user-action", "ignore")
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    folder: Path
+    lock: Path
+    ours: bool = True
+    """Whether the packages of this repository are in it."""
+
+
+ENVIRONMENTS = {
+    "run": Environment(ROOT / ".venv", REQUIREMENTS / "run.txt"),
+    "test": Environment(ROOT / ".venv", ROOT / "constraints.txt"),
+    "triton": Environment(ROOT / ".cache" / "triton", REQUIREMENTS / "triton.txt", ours=False),
+}
 
 
 class CannotInstall(Exception):
@@ -30,18 +47,18 @@ class CannotInstall(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("purpose", choices=LOCKS)
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="default: .venv of this checkout")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("purpose", choices=ENVIRONMENTS)
+    wanted = ENVIRONMENTS[parser.parse_args(arguments).purpose]
     began = time.monotonic()
     try:
         refuse_old(sys.version_info[:2])
-        python = made(asked.venv)
-        install(python, LOCKS[asked.purpose], packages_in(ROOT), status_line(sys.stderr.isatty()))
+        python = made(wanted.folder)
+        install(python, wanted.lock, packages_in(ROOT) if wanted.ours else [], status_line(sys.stderr.isatty()))
     except CannotInstall as exc:
-        sys.stderr.write(f"✘ {exc}\n")
+        sys.stderr.write(f"\n✘ {exc}\n")
         return 1
-    sys.stderr.write(f"✔ environment ready in {time.monotonic() - began:.0f} s ({asked.venv})\n")
+    clear = "\x1b[K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{clear}✔ {wanted.folder.name} is ready ({time.monotonic() - began:.0f} s)\n")
     return 0
 
 
@@ -83,10 +100,11 @@ def install(python: Path, lock: Path, packages: Sequence[Path], say: Say) -> Non
     count = len(re.findall(r"^[a-z0-9][^ ]*==", lock.read_text(), re.MULTILINE))
     say(f"Installing {count} packages of {lock.name}; the first time this downloads them …")
     _pip(python, ["--require-hashes", "-r", str(lock)], say)
+    if not packages:
+        return
     editable = [argument for folder in packages for argument in ("-e", str(folder))]
     say(f"Installing the {len(packages)} packages of this repository …")
     _pip(python, ["--no-deps", "--no-build-isolation", *editable], say)
-    say("")
 
 
 def _pip(python: Path, arguments: Sequence[str], say: Say) -> None:
@@ -118,7 +136,7 @@ def status_line(terminal: bool) -> Say:
 
     def say(message: str) -> None:
         if terminal:
-            sys.stderr.write(f"\r\x1b[K{message[:78]}")
+            sys.stderr.write(f"\r\x1b[K{message[:78]}\r")
         elif message and not message.startswith(" "):
             sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
