@@ -60,7 +60,8 @@ def test_every_value_has_one_text(value: bool | float | str | date | datetime, t
 
 def test_neighbouring_values_cannot_be_confused() -> None:
     # Without their lengths these would be one text.
-    apart, together = ([side_of(row, held_out=0.5, seed=n) for n in range(64)] for row in (["a", "b"], ["a|1:b"]))
+    rows: list[list[Value]] = [["a", "b"], ["a|1:b"]]
+    apart, together = ([side_of(row, held_out=0.5, seed=n) for n in range(64)] for row in rows)
     assert apart != together
 
 

@@ -118,7 +118,7 @@ def test_policy_fail_names_the_first_line_and_makes_nothing(parse_bytes: Any) ->
 
 def test_policy_coerce_nulls_what_null_cures_and_refuses_the_rest(parse_bytes: Any) -> None:
     data = HEADER + "1,ann,tall\ntwo,bob,1\n3,zoe,1\n4,ann,900\n5,ann\n6,ann,2\n6,ann,3\n"
-    checks = [
+    checks: list[dict[str, Any]] = [
         {"column": "height", "check": "range", "max": 100},
         {"column": "name", "check": "enum", "values": ["ann", "bob"]},
     ]
@@ -316,16 +316,28 @@ def test_the_profile_of_odd_columns_is_json_too(parse_bytes: Any) -> None:
             {"name": "one", "type": "integer"},
             {"name": "none", "type": "number"},
             {"name": "far", "type": "date"},
+            {"name": "last", "type": "timestamp"},
         ],
         "split": {"held_out": 0},
     }
     parsed = parse_bytes(
-        "huge,one,none,far\n1.7e308,5,,0044-03-15 (BC)\n-1.7e308,5,,2020-01-01\n1e308,5,,9999-12-31\n", settings
+        "huge,one,none,far,last\n1.7e308,5,,0001-01-01,0001-01-01T00:00:00Z\n-1.7e308,5,,2020-01-01,\n"
+        "1e308,5,,9999-12-31,9999-12-31T23:59:59.999999Z\n",
+        settings,
     )
     profile = json.loads((parsed.out / parsed.report.profile).read_bytes())
-    huge, one, none, far = profile["columns"]
+    huge, one, none, far, last = profile["columns"]
     assert huge["stddev"] is None
     assert sum(huge["histogram"]["counts"]) == 3
     assert one["histogram"] == {"edges": [5.0, 5.0], "counts": [3]}
     assert (none["min"], none["nulls"]) == (None, 3)
-    assert far["max"] == "9999-12-31"
+    assert (far["min"], far["max"]) == ("0001-01-01", "9999-12-31")
+    assert last["histogram"]["edges"][-1] == last["max"] == "9999-12-31T23:59:59.999999Z"
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp"])
+@pytest.mark.parametrize("value", ["0044-03-15 (BC)", "10000-01-01", "infinity", "epoch", "294246-01-01"])
+def test_moments_that_no_json_can_say_are_refused(parse_bytes: Any, kind: str, value: str) -> None:
+    settings = {"columns": [{"name": "t", "type": kind}], "split": {"held_out": 0}}
+    parsed = parse_bytes(f"t\n2020-01-01\n{value}\n", settings)
+    assert parsed.rejects() == [(3, "t", "type")]

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ingest.domain.datasets import Dataset, DatasetHeld
 from ingest.domain.settings import DatasetSettings
 from ingest.domain.versions import (
+    Phase,
     Reference,
     Source,
     TooManyUploads,
@@ -19,12 +20,16 @@ from ingest.domain.versions import (
     UploadNotFound,
     Version,
     VersionHeld,
+    VersionNotFound,
+    VersionNotReady,
+    split_reference,
 )
 from ingest.store.datasets import DatasetStore
 from ingest.store.versions import VersionStore
 from kit import audit, blobs, events, holds, leases
 from kit.blobs import Blob, BlobStore
 from kit.callers import Caller
+from kit.failpoints import failpoint
 
 NOUN = "dataset-version"
 SERVICE = "ingest"
@@ -49,7 +54,7 @@ class Uploads:
     def __init__(self, engine: AsyncEngine, store: BlobStore, quota: Quota) -> None:
         self._engine = engine
         self._store = store
-        self._quota = quota
+        self.quota = quota
         self._under_way: Counter[str] = Counter()
 
     async def take(self, project: str, chunks: AsyncIterable[bytes]) -> Blob:
@@ -63,18 +68,21 @@ class Uploads:
         with self._one_more(project):
             async with self._engine.begin() as connection:
                 waiting = await VersionStore(connection).open_uploads(project, since=KEPT)
-            if waiting >= self._quota.uploads:
-                raise TooManyUploads(f"{waiting} uploads wait for a version; {self._quota.uploads} may.")
-            staged = await self._store.stage(chunks, self._quota.bytes)
+            if waiting >= self.quota.uploads:
+                raise TooManyUploads(f"{waiting} uploads wait for a version; {self.quota.uploads} may.")
+            staged = await self._store.stage(chunks, self.quota.bytes)
             if staged.size == 0:
                 await self._store.discard(staged)
                 raise UploadEmpty("The body is empty.")
-            return await self._store.publish(project, staged)
+            failpoint("ingest.upload.before_publish")
+            blob = await self._store.publish(project, staged)
+            failpoint("ingest.upload.after_publish")
+            return blob
 
     @contextlib.contextmanager
     def _one_more(self, project: str) -> Iterator[None]:
-        if self._under_way[project] >= self._quota.uploads:
-            raise TooManyUploads(f"{self._quota.uploads} uploads of this project are under way.")
+        if self._under_way[project] >= self.quota.uploads:
+            raise TooManyUploads(f"{self.quota.uploads} uploads of this project are under way.")
         self._under_way[project] += 1
         try:
             yield
@@ -122,6 +130,21 @@ async def make_version(connection: AsyncConnection, caller: Caller, dataset: str
     return Made(version, reused=False)
 
 
+async def find_held(connection: AsyncConnection, project: str, noun: str, ref: str) -> str:
+    """The version that somebody wants to hold, locked: `name`, `name@3` or `name@sha256:…` → `name@3`.
+
+    Raises:
+        VersionNotFound: there is no such thing.
+        VersionNotReady: nobody can use it.
+    """
+    if noun != NOUN:
+        raise VersionNotFound(f"There is no {noun[:100]!r} here.")
+    version = await VersionStore(connection).get(project, *split_reference(ref), lock=True)
+    if version.phase is not Phase.READY:
+        raise VersionNotReady(f"Version {version.reference} is {version.phase.value}.")
+    return version.reference
+
+
 async def change_settings(
     connection: AsyncConnection, caller: Caller, dataset: Dataset, settings: DatasetSettings
 ) -> Dataset:
@@ -145,30 +168,38 @@ async def delete_version(connection: AsyncConnection, caller: Caller, dataset: s
     await audit.record(connection, caller, "delete", NOUN, version.reference, {"digest": version.digest})
 
 
-async def delete_dataset(connection: AsyncConnection, caller: Caller, name: str) -> None:
-    """Delete a dataset with all its versions, or nothing of it.
+async def delete_dataset(connection: AsyncConnection, caller: Caller, dataset: Dataset) -> None:
+    """Delete a dataset (locked by this transaction) with all its versions, or nothing of it.
 
     Raises:
         DatasetHeld: somebody needs one of the versions.
     """
     store = VersionStore(connection)
-    dataset = await DatasetStore(connection).get(caller.project, name, lock=True)
-    versions = await store.page(caller.project, name, before=None, limit=MANY, lock=True)
+    versions = await store.page(caller.project, dataset.name, before=None, limit=MANY, lock=True)
     for version in versions:
         if await holds.is_held(connection, caller.project, NOUN, version.reference):
             raise DatasetHeld(f"Version {version.reference} is in use.")
         await _drop(connection, version)
     await DatasetStore(connection).delete(dataset)
-    await audit.record(connection, caller, "delete", "dataset", name, {"versions": len(versions)})
+    await audit.record(connection, caller, "delete", "dataset", dataset.name, {"versions": len(versions)})
 
 
 async def retire_failed(engine: AsyncEngine, age: timedelta, *, limit: int = 100) -> int:
     """Delete failed versions that are older than that. Says how many."""
+    retired, full = 0, True
+    while full:
+        async with engine.begin() as connection:
+            old = await VersionStore(connection).failed_before(age, limit=limit)
+            for version in old:
+                await _drop(connection, version)
+        retired, full = retired + len(old), len(old) == limit
+    return retired
+
+
+async def forget_uploads(engine: AsyncEngine) -> int:
+    """Drop the rows of uploads that nobody made a version of in time. Says how many."""
     async with engine.begin() as connection:
-        old = await VersionStore(connection).failed_before(age, limit=limit)
-        for version in old:
-            await _drop(connection, version)
-    return len(old)
+        return await VersionStore(connection).forget_uploads(since=KEPT)
 
 
 async def _drop(connection: AsyncConnection, version: Version) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from ingest import actions
 from ingest.domain.reports import Limits, Report, Task
 from ingest.domain.schema import Column
 from ingest.domain.versions import (
+    ATTEMPTS,
     Contents,
     Ended,
     Fail,
@@ -32,16 +35,19 @@ from ingest.domain.versions import (
 )
 from ingest.store.tables import versions
 from ingest.store.versions import VersionStore
-from kit import blobs, events, leases
+from kit import blobs, errors, events, leases
 from kit.blobs import BlobStore
 from kit.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 TTL = timedelta(seconds=30)
 SOON = timedelta(seconds=1)
+LATER = timedelta(seconds=5)
+"""How long what is not there just now is left alone."""
 FOLDER = "parse-"
 CHUNK = 1 << 20
 LARGEST_FILE = 1 << 40
+DAMAGED = "The stored bytes of the source are damaged or gone. Send them again, which repairs them."
 
 
 class Parser(Protocol):
@@ -82,8 +88,7 @@ class Reconciler:
                 return  # deleted since; what was made of it is collected
         match next_step(version):
             case Wait():
-                async with self._engine.begin() as connection:
-                    await VersionStore(connection).postpone(lease, version, None)
+                await self._postpone(lease, version, None)
             case Fail(reason=reason, message=message):
                 await self._settle(lease, version, Report(outcome="refused", reason=reason, message=message), None)
             case Parse():
@@ -95,7 +100,7 @@ class Reconciler:
                 return
         failpoint("ingest.parse.before")
         made: tuple[Report, Contents | None] | None = None
-        vanished = False
+        vanished = away = False
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
                 async with self._kept(lease):
@@ -104,18 +109,34 @@ class Reconciler:
             vanished = True
         except* LeaseLost:
             log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
+        except* errors.Unavailable:
+            away = True
         if vanished:
             log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
-            async with self._engine.begin() as connection:
-                await VersionStore(connection).postpone(lease, version, SOON)
+            await self._postpone(lease, version, SOON)
+        elif away:
+            log.warning("object store unavailable", extra={"version": version.reference})
+            await self._postpone(lease, version, LATER, uncounted=True)
         elif made is not None:
             await self._settle(lease, version, *made)
+
+    async def _postpone(
+        self, lease: leases.Lease, version: Version, due_in: timedelta | None, *, uncounted: bool = False
+    ) -> None:
+        async with self._engine.begin() as connection:
+            await VersionStore(connection).postpone(lease, version, due_in, uncounted=uncounted)
 
     async def _make(self, version: Version, folder: Path) -> tuple[Report, Contents | None]:
         """Parse, and publish what that made. No transaction is open here."""
         source, out = folder / "source", folder / "out"
         out.mkdir()
-        await self._store.fetch(version.project, version.source.digest, source)
+        try:
+            await self._store.fetch(version.project, version.source.digest, source)
+        except errors.Corrupt:
+            # Once may be a folder that is not mounted yet.
+            if version.attempts + 1 < ATTEMPTS:
+                raise ParserVanished from None
+            return Report(outcome="refused", reason="source-damaged", message=DAMAGED), None
         task = Task(
             source=source,
             out=out,
@@ -149,19 +170,21 @@ class Reconciler:
 
     async def _publish_file(self, version: Version, out: Path, name: str) -> tuple[str, int]:
         path = _inside(out, name)
+        failpoint("ingest.shard.before_publish")
         blob = await self._store.publish(version.project, await self._store.stage(_chunks(path), LARGEST_FILE))
         # Recorded at once and linked later: until then the grace of uploads keeps it.
         async with self._engine.begin() as connection:
             await blobs.record(connection, version.project, blob)
+        failpoint("ingest.shard.after_publish")
         return blob.digest, blob.size
 
     async def _settle(self, lease: leases.Lease, version: Version, report: Report, contents: Contents | None) -> None:
-        failpoint("ingest.version.before_commit")
         with contextlib.suppress(LeaseLost):
             async with self._engine.begin() as connection:
                 phase = await _record(connection, lease, version, report, contents)
+                failpoint("ingest.settle.before_commit")
             log.info("settled", extra={"version": version.reference, "phase": phase, "reason": report.reason})
-        failpoint("ingest.version.after_commit")
+        failpoint("ingest.settle.after_commit")
 
     @contextlib.asynccontextmanager
     async def _kept(self, lease: leases.Lease) -> AsyncIterator[None]:
@@ -181,6 +204,21 @@ class Reconciler:
                 continue  # without the database nobody can take the lease either
             if not kept:
                 raise LeaseLost
+
+
+async def sweep(work: Path, age: timedelta) -> int:
+    """Remove what processes that were killed left in the work folder longer ago than that. Says how many."""
+    return await asyncio.to_thread(_sweep, work, time.time() - age.total_seconds())
+
+
+def _sweep(work: Path, before: float) -> int:
+    removed = 0
+    for folder in work.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another replica sweeps too
+            if folder.is_dir() and folder.stat().st_mtime < before:
+                shutil.rmtree(folder)
+                removed += 1
+    return removed
 
 
 async def _record(

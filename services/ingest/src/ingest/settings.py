@@ -1,9 +1,8 @@
 """Every knob of ingest, each read from INGEST_<NAME>. Read only here, by app.py and __main__.py."""
 
-import tempfile
 from pathlib import Path
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -12,8 +11,11 @@ from kit.settings import Settings as KitSettings
 class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True)
 
-    work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-ingest"
-    """Where sources are unpacked and parsed. Nothing in it outlives its use."""
+    objects_url: str = Field(pattern="^(file:///|s3://).")
+    """Where bytes are kept: `s3://bucket`, or `file:///folder` on one machine."""
+
+    work_dir: Path
+    """Where sources are unpacked and parsed, in a folder of this service's own. Nothing in it outlives its use."""
 
     upload_bytes: PositiveInt = 8 << 30
     """Largest upload, as it is sent."""

@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from kit import bodies, errors
 from pydantic import BaseModel, ValidationError
 
 from ingest.domain.reports import Compression, Format
+from kit import bodies, errors, strictjson
 
 MEDIA: dict[str, Format] = {
     "text/csv": Format.CSV,
@@ -59,12 +59,37 @@ def compression_of(request: Request) -> Compression | None:
         raise errors.UnsupportedMedia(f"{given[:100]!r} is not a Content-Encoding here: gzip, zstd or none.") from None
 
 
-async def chunks_of(request: Request) -> AsyncIterator[bytes]:
+async def json_of(request: Request, model: type[M]) -> M:
+    """A body of JSON, as strict as those that FastAPI reads.
+
+    Raises:
+        errors.TooLarge, errors.Malformed, BodyCutOff: as elsewhere.
+        errors.UnsupportedMedia: it is compressed.
+    """
+    if compression_of(request) is not None:
+        raise errors.UnsupportedMedia("JSON is taken as it is, without a Content-Encoding.")
+    try:
+        body = await bodies.read(request.scope, request.receive, limit=bodies.JSON_LIMIT)
+    except bodies.ClientGone:
+        raise BodyCutOff("The body ended too early.") from None
+    strictjson.loads(body)
+    return _validated(model, body)
+
+
+def chunks_of(request: Request, *, limit: int) -> AsyncIterator[bytes]:
     """The body piece by piece: it is never held whole.
 
     Raises:
+        errors.TooLarge: it says itself that it has more than `limit` bytes. Nothing of it is read.
         BodyCutOff: the client left before its end.
     """
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise errors.TooLarge(f"At most {limit} bytes are taken here.")
+    return _chunks(request)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
     try:
         async for chunk in bodies.chunks(request.receive):
             yield chunk
@@ -77,7 +102,7 @@ def check_digest(given: str | None, found: str) -> None:
         raise DigestMismatch(f"The body's digest is {found}, not {given}.")
 
 
-def validated(model: type[M], body: bytes) -> M:
+def _validated(model: type[M], body: bytes) -> M:
     """JSON that a route reads by itself, since it takes other bodies too; refused as FastAPI refuses it."""
     try:
         return model.model_validate_json(body)

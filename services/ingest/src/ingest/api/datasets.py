@@ -1,16 +1,16 @@
 """Datasets: a name and the settings of its next version."""
 
 from fastapi import APIRouter, Request, Response
-from kit import audit, etags, idempotency
-from kit.callers import Caller, CallerDep, Role, requires
-from kit.db import Transaction
-from kit.paging import PageDep, page_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest import actions
 from ingest.api.schemas import DatasetIn, DatasetOut, Name, Page, SettingsIn
 from ingest.domain.datasets import Dataset, DatasetNotFound
 from ingest.store.datasets import DatasetStore
+from kit import audit, etags, idempotency
+from kit.callers import Caller, CallerDep, Role, requires
+from kit.db import Transaction
+from kit.paging import PageDep, page_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=idempotency.Route)
 
@@ -52,6 +52,8 @@ async def put_dataset(
     try:
         dataset = await store.get(caller.project, name, lock=True)
     except DatasetNotFound:
+        if "if-match" in request.headers:
+            raise etags.Changed("There is no such dataset any more.") from None
         dataset = await _create(name, body, caller, transaction)
         response.status_code = 201
     else:
@@ -63,9 +65,11 @@ async def put_dataset(
 
 @router.delete("/{name}", status_code=204)
 @requires(Role.EDITOR)
-async def delete_dataset(name: str, caller: CallerDep, transaction: Transaction) -> None:
+async def delete_dataset(name: str, caller: CallerDep, transaction: Transaction, request: Request) -> None:
     """Delete the dataset and all its versions. 409 while somebody uses one of them."""
-    await actions.delete_dataset(transaction, caller, name)
+    dataset = await DatasetStore(transaction).get(caller.project, name, lock=True)
+    etags.check_match(request, _etag(dataset))
+    await actions.delete_dataset(transaction, caller, dataset)
 
 
 async def _create(name: str, body: SettingsIn | DatasetIn, caller: Caller, transaction: AsyncConnection) -> Dataset:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from kit.blobs import BlobStore
 
 from ingest.actions import Uploads
 from ingest.store.pages import Pages
+from kit.blobs import BlobStore
 
 
 @dataclass(frozen=True)

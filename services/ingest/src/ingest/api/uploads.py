@@ -1,22 +1,29 @@
 """Uploads: bytes that wait, for a day, for a version to be made of them."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
-from kit import idempotency
-from kit.callers import CallerDep, Role, requires
-from kit.db import Engine
-from kit.failpoints import failpoint
+from fastapi import APIRouter, Depends, Query, Request
 
 from ingest.actions import record_upload
 from ingest.api.bodies import check_digest, chunks_of
 from ingest.api.schemas import Digest, UploadOut
 from ingest.api.state import PartsDep
+from kit import idempotency
+from kit.callers import CallerDep, Role, requires
+from kit.db import Engine
+from kit.failpoints import failpoint
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=idempotency.Route)
 
 
-@router.post("", status_code=201)
+async def _committed() -> AsyncIterator[None]:
+    """Ends when the transaction is committed, and before the answer is sent."""
+    yield
+    failpoint("ingest.upload.after_commit")
+
+
+@router.post("", status_code=201, dependencies=[Depends(_committed, scope="function")])
 @requires(Role.EDITOR, streams=True)
 async def upload(
     request: Request,
@@ -25,11 +32,10 @@ async def upload(
     parts: PartsDep,
     sha256: Annotated[Digest | None, Query()] = None,
 ) -> UploadOut:
-    """Take in a stream of any kind. Its digest is its name; it is kept for 24 hours, or as long as a version uses it."""
-    blob = await parts.uploads.take(caller.project, chunks_of(request))
+    """Take in a stream of any kind. Its digest is its name; it is kept for 24 hours, or while a version uses it."""
+    blob = await parts.uploads.take(caller.project, chunks_of(request, limit=parts.uploads.quota.bytes))
     check_digest(sha256, blob.digest)
     async with idempotency.effect(request, engine, caller, blob.digest) as connection:
         await record_upload(connection, caller, blob)
         failpoint("ingest.upload.before_commit")
-    failpoint("ingest.upload.after_commit")
     return UploadOut(upload=blob.digest, size=blob.size)

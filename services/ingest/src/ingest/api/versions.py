@@ -1,21 +1,16 @@
 """Versions of a dataset: made of an upload or of a body, and then read."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from kit import bodies, idempotency, strictjson
-from kit.blobs import Blob
-from kit.callers import Caller, CallerDep, Role, requires
-from kit.db import Engine, Transaction
-from kit.failpoints import failpoint
-from kit.paging import PageDep, page_of
-from kit.waiting import Wait, until
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import actions
-from ingest.api.bodies import JSON, chunks_of, compression_of, format_of, media_of, validated
+from ingest.api.bodies import JSON, chunks_of, compression_of, format_of, json_of, media_of
 from ingest.api.schemas import Page, RejectOut, Row, ShardOut, ShardsOut, VersionIn, VersionOut
 from ingest.api.state import PartsDep
 from ingest.domain.settings import ColumnSpec
@@ -31,14 +26,27 @@ from ingest.domain.versions import (
 )
 from ingest.store.datasets import DatasetStore
 from ingest.store.versions import VersionStore
+from kit import idempotency
+from kit.blobs import Blob
+from kit.callers import Caller, CallerDep, Role, requires
+from kit.db import Engine, Transaction
+from kit.failpoints import failpoint
+from kit.paging import PageDep, number_of, page_of
+from kit.waiting import Wait, until
 
-router = APIRouter(prefix="/v1/datasets/{name}/versions", tags=["versions"])
+router = APIRouter(prefix="/v1/datasets/{name}/versions", tags=["versions"], route_class=idempotency.Route)
 
 MANY = 1 << 40
 """Rows of a file that does not say how many it has: more than any."""
 
 
-@router.post("", status_code=202)
+async def _committed() -> AsyncIterator[None]:
+    """Ends when the transaction is committed, and before the answer is sent."""
+    yield
+    failpoint("ingest.version.after_commit")
+
+
+@router.post("", status_code=202, dependencies=[Depends(_committed, scope="function")])
 @requires(Role.EDITOR, streams=True)
 async def create_version(
     name: str, request: Request, caller: CallerDep, engine: Engine, parts: PartsDep, response: Response
@@ -56,21 +64,18 @@ async def create_version(
 
 
 async def _of_upload(name: str, request: Request, caller: Caller, engine: AsyncEngine) -> actions.Made:
-    body = await bodies.read(request.scope, request.receive, limit=bodies.JSON_LIMIT)
-    strictjson.loads(body)
-    wanted = validated(VersionIn, body)
+    wanted = await json_of(request, VersionIn)
     source = Source(wanted.upload, 0, wanted.format, wanted.compression)
     return await _make(name, request, caller, engine, source, None)
 
 
-async def _of_body(
-    name: str, request: Request, caller: Caller, engine: AsyncEngine, parts: PartsDep
-) -> actions.Made:
+async def _of_body(name: str, request: Request, caller: Caller, engine: AsyncEngine, parts: PartsDep) -> actions.Made:
     format_, compression = format_of(request), compression_of(request)
+    chunks = chunks_of(request, limit=parts.uploads.quota.bytes)
     async with engine.begin() as connection:
         # Before gigabytes come for a dataset that is not there.
         await DatasetStore(connection).get(caller.project, name)
-    blob = await parts.uploads.take(caller.project, chunks_of(request))
+    blob = await parts.uploads.take(caller.project, chunks)
     return await _make(name, request, caller, engine, Source(blob.digest, blob.size, format_, compression), blob)
 
 
@@ -82,8 +87,7 @@ async def _make(
         if blob is not None:
             await actions.record_upload(connection, caller, blob)
         made = await actions.make_version(connection, caller, name, source)
-        failpoint("ingest.upload.before_commit")
-    failpoint("ingest.upload.after_commit")
+        failpoint("ingest.version.before_commit")
     return made
 
 
@@ -92,7 +96,7 @@ async def _make(
 async def list_versions(name: str, caller: CallerDep, transaction: Transaction, page: PageDep) -> Page[VersionOut]:
     """The newest first."""
     await DatasetStore(transaction).get(caller.project, name)
-    before = None if page.after is None else int(page.after)
+    before = number_of(page.after)
     found = await VersionStore(transaction).page(caller.project, name, before=before, limit=page.limit)
     items, token = page_of(found, page, key=lambda version: str(version.number))
     return Page(items=[VersionOut.of(version) for version in items], next_page_token=token)
@@ -207,8 +211,9 @@ async def _rows(
     parts: PartsDep, caller: Caller, files: list[tuple[str, int]], page: PageDep
 ) -> tuple[list[Row], str | None]:
     """A page of rows by their place: nothing is ever put in between, since versions do not change."""
-    offset = 0 if page.after is None else int(page.after)
+    offset = number_of(page.after) or 0
     found = await parts.pages.rows(caller.project, files, offset=offset, limit=page.limit)
-    places = list(enumerate(found, start=offset + 1))
-    items, token = page_of(places, page, key=lambda place: str(place[0]))
+    places = list(enumerate(found.rows, start=offset + 1))
+    shown = replace(page, size=len(places) - 1) if found.cut else page
+    items, token = page_of(places, shown, key=lambda place: str(place[0]))
     return [row for _, row in items], token

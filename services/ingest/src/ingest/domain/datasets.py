@@ -30,3 +30,12 @@ class Dataset:
     """Counts the changes of the settings: the ETag."""
     created_at: datetime
     updated_at: datetime
+
+
+def refuse_other_names(name: str) -> None:
+    """
+    Raises:
+        DatasetNotFound: no dataset can have this name, so that none has.
+    """
+    if not NAME.fullmatch(name):
+        raise DatasetNotFound(f"{name[:100]!r} is not the name of a dataset.")

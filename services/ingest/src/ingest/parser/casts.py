@@ -83,8 +83,8 @@ def _plain(value: str) -> str:
 
 
 def _dated(value: str, cast: str) -> str:
-    # "infinity" and "epoch" are dates to the engine.
-    return f"isfinite({cast}) AND NOT {value}::VARCHAR ^@ 'e'"
+    # "infinity" and "epoch" are dates to the engine, and it knows years that no RFC 3339 can say.
+    return f"isfinite({cast}) AND {cast} >= '0001-01-01' AND {cast} < '10000-01-01' AND NOT {value}::VARCHAR ^@ 'e'"
 
 
 def wrong(column: Column) -> str:

@@ -1,7 +1,7 @@
 """What a version's rows look like: counts, extremes, quantiles, histograms and frequent values of each column."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ TOP = 20
 EXACT = 2_000_000
 """Rows up to which distinct values and quantiles are exact: beyond, they would not fit into the memory."""
 SHOWN = 100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 
 def profile(
@@ -117,13 +119,10 @@ def _plain(value: Any, column: Column) -> Any:
     """A value as JSON says it."""
     if value is None or column.type not in (ColumnType.DATE, ColumnType.TIMESTAMP):
         return value
-    try:
-        if column.type is ColumnType.DATE:
-            return date.fromordinal(date(1970, 1, 1).toordinal() + int(value)).isoformat()
-        return datetime.fromtimestamp(int(value) / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        # Years that Python does not know.
-        return None
+    if column.type is ColumnType.DATE:
+        return (EPOCH + timedelta(days=int(value))).date().isoformat()
+    # The last edge of a histogram is a double, which may be a little beyond the last moment.
+    return (EPOCH + timedelta(microseconds=min(int(value), LAST))).isoformat().replace("+00:00", "Z")
 
 
 def _finite(value: float | None) -> float | None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ingest.domain.datasets import Dataset, DatasetExists, DatasetNotFound
+from ingest.domain.datasets import Dataset, DatasetExists, DatasetNotFound, refuse_other_names
 from ingest.domain.settings import DatasetSettings
 from ingest.store.tables import datasets
 from kit.db import NOW
@@ -41,6 +41,7 @@ class DatasetStore:
         Raises:
             DatasetNotFound: the project has none of that name.
         """
+        refuse_other_names(name)
         query = sa.select(datasets).where(datasets.c.project == project, datasets.c.name == name)
         row = (await self._connection.execute(query.with_for_update() if lock else query)).one_or_none()
         if row is None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,31 @@ import pyarrow.parquet as pq
 
 from kit.blobs import BlobStore
 
+BUDGET = 8 << 20
+"""Bytes of values after which a page ends early: a thousand rows may be gigabytes."""
+BATCH = 64
+"""Rows decoded at one time, since few bytes of a file may be a long text many times over."""
+AT_ONCE = 4
+
+
+@dataclass
+class Rows:
+    """Rows of a page, and whether it ended early: then the last row is there to say that there are more."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    cut: bool = False
+    size: int = 0
+
+    def fill(self, batch: pa.RecordBatch, limit: int) -> bool:
+        """Take what still fits of the batch. Says whether there is room for more."""
+        fitting = (BUDGET - self.size) * batch.num_rows // max(1, batch.nbytes)
+        part = batch.slice(0, min(max(fitting, 2 - len(self.rows), 1), limit - len(self.rows)))
+        self.rows += map(_plain, part.to_pylist())
+        self.size += part.nbytes
+        full, over = len(self.rows) >= limit, part.num_rows < batch.num_rows or self.size >= BUDGET
+        self.cut = not full and over and len(self.rows) > 1
+        return not full and not self.cut
+
 
 class Pages:
     """Reads rows by their place, and no more of a blob than it must. Blobs are verified before they are read."""
@@ -19,40 +45,45 @@ class Pages:
     def __init__(self, store: BlobStore, work: Path) -> None:
         self._store = store
         self._work = work
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def rows(
-        self, project: str, files: Sequence[tuple[str, int]], *, offset: int, limit: int
-    ) -> list[dict[str, Any]]:
-        """`limit` rows from row `offset` on, of blobs given as (digest, rows) in order."""
-        found: list[dict[str, Any]] = []
+    async def rows(self, project: str, files: Sequence[tuple[str, int]], *, offset: int, limit: int) -> Rows:
+        """At most `limit` rows from row `offset` on, of blobs given as (digest, rows) in order."""
+        found = Rows()
         for digest, count in files:
             if offset >= count:
                 offset -= count
-                continue
-            found += await self._read(project, digest, offset, limit - len(found))
-            offset = 0
-            if len(found) >= limit:
+            elif await self._read(found, project, digest, offset, limit):
+                offset = 0
+            else:
                 break
         return found
 
-    async def _read(self, project: str, digest: str, offset: int, limit: int) -> list[dict[str, Any]]:
-        with tempfile.TemporaryDirectory(dir=self._work) as folder:
-            path = Path(folder) / "blob"
-            await self._store.fetch(project, digest, path)
-            return await asyncio.to_thread(_slice, path, offset, limit)
+    async def _read(self, found: Rows, project: str, digest: str, offset: int, limit: int) -> bool:
+        async with self._turns:
+            with tempfile.TemporaryDirectory(dir=self._work, prefix="page-") as folder:
+                path = Path(folder) / "blob"
+                await self._store.fetch(project, digest, path)
+                return await asyncio.to_thread(_fill, found, path, offset, limit)
 
 
-def _slice(path: Path, offset: int, limit: int) -> list[dict[str, Any]]:
-    """Rows of one file, reading only the row groups that hold them."""
-    found: list[dict[str, Any]] = []
+def _fill(found: Rows, path: Path, offset: int, limit: int) -> bool:
+    """Add rows of one file. Says whether there is room for more."""
     with pq.ParquetFile(path, memory_map=True) as file:
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if offset < count and len(found) < limit:
-                table: pa.Table = file.read_row_group(group, use_threads=False)
-                found += map(_plain, table.slice(offset, limit - len(found)).to_pylist())
-            offset = max(0, offset - count)
-    return found
+        return all(found.fill(batch, limit) for batch in _batches(file, offset))
+
+
+def _batches(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:
+    """From row `offset` on, reading only the row groups that hold such rows."""
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if offset >= count:
+            offset -= count
+            continue
+        for batch in file.iter_batches(BATCH, row_groups=[group], use_threads=False):
+            if offset < batch.num_rows:
+                yield batch.slice(offset)
+            offset = max(0, offset - batch.num_rows)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

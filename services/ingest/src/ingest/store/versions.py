@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ingest.domain.datasets import Dataset
+from ingest.domain.datasets import Dataset, refuse_other_names
 from ingest.domain.reports import Compression, Format
 from ingest.domain.settings import DatasetSettings
 from ingest.domain.versions import (
@@ -74,6 +74,7 @@ class VersionStore:
         Raises:
             VersionNotFound: there is none.
         """
+        refuse_other_names(dataset)
         of = [versions.c.project == project, versions.c.dataset == dataset]
         if reference.number is not None:
             of.append(versions.c.number == reference.number)
@@ -150,10 +151,16 @@ class VersionStore:
             finished_at=NOW,
         )
 
-    async def postpone(self, lease: leases.Lease, seen: Version, due_in: timedelta | None) -> bool:
-        """Look at the version again after that time, or never, and give the lease back."""
+    async def postpone(
+        self, lease: leases.Lease, seen: Version, due_in: timedelta | None, *, uncounted: bool = False
+    ) -> bool:
+        """Look at the version again after that time, or never, and give the lease back.
+
+        `uncounted`: as if it had not been begun, since the reason to stop was none of its own.
+        """
+        values = {"attempts": versions.c.attempts - 1} if uncounted else {}
         return await leases.record(
-            self._connection, versions, lease, generation=seen.generation, final=FINAL, due_in=due_in
+            self._connection, versions, lease, generation=seen.generation, final=FINAL, due_in=due_in, **values
         )
 
     async def delete(self, version: Version) -> None:
