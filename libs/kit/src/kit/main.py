@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import uvloop
+from pydantic import ValidationError
 
 from kit import migrations
 from kit.app import Service, health
@@ -48,7 +49,12 @@ def run(
     parser.add_argument("mode", choices=[*MODES, *own])
     asked, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     configure_logging(service)
-    chosen = settings()
+    try:
+        chosen = settings()
+    except ValidationError as exc:
+        wrong = {f"{service}_{error['loc'][0]}".upper(): error["msg"] for error in exc.errors()}
+        log.error("settings are not right", extra={"settings": wrong})
+        return FAILED
     if asked.mode in own:
         return own[asked.mode](chosen, rest)
     if rest:

@@ -12,7 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True)
+    # What is wrong is told without the values: they hold passwords.
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr
     """`postgresql+psycopg://role:password@host/database` of the service's own role."""

@@ -1,0 +1,6 @@
+"""Alembic's entry."""
+
+from kit import migrations
+from lamps.store.tables import metadata
+
+migrations.run(metadata)

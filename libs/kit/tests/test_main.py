@@ -1,0 +1,277 @@
+"""How a service is started and ended, as a real process."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+from pydantic import ValidationError
+
+from kit import main
+from kit.server import listen
+from kit.testing import DatabaseUrl, KeyFolder, eventually
+
+from .lamps.app import Settings, create_app
+
+HERE = Path(__file__).parent
+BASE = "http://127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as it:
+        return int(it.getsockname()[1])
+
+
+class Process:
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, port: int) -> None:
+        self.pid = process.pid
+        self.folder = folder
+        self.log: list[dict[str, object]] = []
+        self.client = httpx2.AsyncClient(base_url=f"{BASE}:{port}", trust_env=False)
+        self._process = process
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    async def is_ready(self) -> bool:
+        with contextlib.suppress(httpx2.TransportError):
+            return (await self.client.get("/readyz")).status_code == 200
+        return False
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(20):
+            _, err = await self._process.communicate()
+        self.log = [json.loads(line) for line in err.decode().splitlines()]
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    def said(self, event: str) -> list[dict[str, object]]:
+        return [line for line in self.log if line["event"] == event]
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.communicate()
+
+
+class Starter:
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.started: list[Process] = []
+
+    async def __call__(self, *argv: str, port: int | None = None, **environment: str) -> Process:
+        port = port or free_port()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "lamps",
+            *argv,
+            env={**os.environ, "PYTHONPATH": str(HERE), **self.environment, "LAMPS_PORT": str(port), **environment},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self.started.append(Process(process, self.folder, port))
+        return self.started[-1]
+
+
+@pytest.fixture
+def environment(database_url: DatabaseUrl, key_folder: KeyFolder, tmp_path: Path) -> dict[str, str]:
+    return {
+        "LAMPS_DATABASE_URL": database_url("lamps"),
+        "LAMPS_PRIVATE_KEY_FILE": str(key_folder.private("ingest")),
+        "LAMPS_PUBLIC_KEYS_FILE": str(key_folder.public),
+        "LAMPS_WORK_DIR": str(tmp_path),
+        "LAMPS_GRACE_SECONDS": "5",
+    }
+
+
+@pytest.fixture
+async def start(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Starter]:
+    starter = Starter(tmp_path, environment)
+    yield starter
+    for process in starter.started:
+        await process.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "serves", "loops"), [("api", 401, False), ("reconcile", 401, True), ("all", 401, True)]
+)
+async def test_a_process_is_ready_does_its_work_and_ends_well(
+    start: Starter, key_folder: KeyFolder, mode: str, serves: int, loops: bool
+) -> None:
+    process = await start(mode)
+    await eventually(process.is_ready)
+    assert (await process.client.get("/livez")).json() == {"live": True}
+    assert "trainyard_requests_total" in (await process.client.get("/metrics")).text
+    assert (await process.client.get("/v1/lamps")).status_code == serves
+    if mode != "reconcile":
+        lamps = await process.client.get("/v1/lamps", headers=key_folder.headers("lamps"))
+        assert lamps.status_code == 200
+    if loops:
+        await eventually(lambda: process.has("running"))
+    os.kill(process.pid, signal.SIGTERM)
+    assert await process.ended() == 0
+    assert process.has("ended") is loops
+    assert process.said("ended")[0]["code"] == 0
+
+
+async def test_sigterm_takes_readiness_away_and_answers_what_was_begun(start: Starter) -> None:
+    process = await start("all", LAMPS_DRAIN_SECONDS="1")
+    await eventually(process.is_ready)
+    slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
+    await eventually(lambda: process.has("begun"))
+    os.kill(process.pid, signal.SIGTERM)
+
+    async def draining() -> bool:
+        answer = await process.client.get("/readyz")
+        return answer.status_code == 503 and answer.json() == {"ready": False, "draining": True}
+
+    await eventually(draining)
+    (process.folder / "go").touch()
+    assert (await slow).json() == "done"
+    assert await process.ended() == 0
+
+
+async def test_what_outlasts_the_grace_is_cut_off_and_the_exit_code_says_so(start: Starter) -> None:
+    process = await start("api", LAMPS_GRACE_SECONDS="1")
+    await eventually(process.is_ready)
+    slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
+    await eventually(lambda: process.has("begun"))
+    os.kill(process.pid, signal.SIGINT)
+    assert await process.ended() == main.UNFINISHED
+    with contextlib.suppress(httpx2.TransportError):
+        assert (await slow).status_code == 500
+
+
+@pytest.mark.parametrize("mode", ["api", "reconcile", "all"])
+async def test_a_port_that_is_taken_ends_the_process(start: Starter, mode: str) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        process = await start(mode, port=taken.getsockname()[1])
+        assert await process.ended() == main.FAILED
+    assert "in use" in str(process.said("failed")[0]["exception"])
+    assert process.has("ended") is process.has("running")
+
+
+@pytest.mark.parametrize(("mode", "cause"), [("all", "fail"), ("reconcile", "fail"), ("api", "fail-beside")])
+async def test_a_loop_that_fails_ends_the_process_and_cuts_nothing_off(start: Starter, mode: str, cause: str) -> None:
+    process = await start(mode)
+    await eventually(process.is_ready)
+    slow = None
+    if mode != "reconcile":
+        slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
+        await eventually(lambda: process.has("begun"))
+    (process.folder / cause).touch()
+    (process.folder / "go").touch()
+    assert await process.ended() == main.FAILED
+    assert any("asked to fail" in str(line.get("exception")) for line in process.log)
+    if slow is not None:
+        assert (await slow).json() == "done"
+
+
+async def test_an_application_that_cannot_begin_ends_the_process(start: Starter) -> None:
+    (start.folder / "refuse-start").touch()
+    process = await start("all")
+    assert await process.ended() == main.FAILED
+    assert process.has("ended") is process.has("running")
+
+
+async def test_migrate_brings_a_new_database_up_to_date_also_from_many_at_once(
+    start: Starter, empty_database_url: str
+) -> None:
+    many = [await start("migrate", LAMPS_DATABASE_URL=empty_database_url) for _ in range(3)]
+    assert [await process.ended() for process in many] == [0, 0, 0]
+    with psycopg.connect(empty_database_url.replace("+psycopg", "")) as session:
+        assert session.execute("select count(*) from lamps").fetchone() == (0,)
+
+
+async def test_a_command_of_the_services_own_gets_its_arguments(start: Starter, tmp_path: Path) -> None:
+    process = await start("name", str(tmp_path / "host"))
+    assert await process.ended() == 7
+    assert (tmp_path / "host").read_text() == "127.0.0.1"
+
+
+async def test_a_setting_that_is_missing_or_wrong_ends_the_process_and_is_named(start: Starter) -> None:
+    del start.environment["LAMPS_PRIVATE_KEY_FILE"]
+    process = await start("api", LAMPS_GRACE_SECONDS="-1")
+    assert await process.ended() == main.FAILED
+    settings = process.said("settings are not right")[0]["settings"]
+    assert isinstance(settings, dict)
+    assert set(settings) == {"LAMPS_PRIVATE_KEY_FILE", "LAMPS_GRACE_SECONDS"}
+
+
+# What follows runs in this process, where its lines are counted.
+
+
+@pytest.fixture
+def chosen(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    for name, value in {**environment, "LAMPS_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield Settings()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+async def ends_at_once(settings: Settings, stop: asyncio.Event) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await stop.wait()
+
+
+async def fails(settings: Settings, stop: asyncio.Event) -> None:
+    raise RuntimeError("a loop failed")
+
+
+def run(mode: str, *rest: str, loops: main.Loops[Settings] = ends_at_once) -> int:
+    def own(settings: Settings, argv: object) -> int:
+        return 7
+
+    return main.run(
+        "lamps", settings=Settings, create_app=create_app, loops=loops, commands={"own": own}, argv=[mode, *rest]
+    )
+
+
+@pytest.mark.parametrize(("mode", "code"), [("all", 0), ("reconcile", 0), ("migrate", 0), ("own", 7)])
+def test_every_mode_has_its_exit_code(chosen: Settings, mode: str, code: int) -> None:
+    assert run(mode) == code
+
+
+def test_a_failure_is_an_exit_code_too(chosen: Settings) -> None:
+    assert run("all", loops=fails) == main.FAILED
+
+
+@pytest.mark.parametrize("arguments", [("api", "--fast"), ("fly",), ()])
+def test_what_cannot_be_understood_is_refused(
+    chosen: Settings, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main.run("lamps", settings=Settings, create_app=create_app, loops=fails, argv=list(arguments))
+    assert refused.value.code == 2
+    assert "python -m lamps" in capsys.readouterr().err
+
+
+def test_settings_that_are_wrong_are_named_without_their_values(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMPS_PORT", "many")
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert chosen.url not in str(refused.value)
+    assert "many" not in str(refused.value)
+    assert run("api") == main.FAILED
+
+
+def test_settings_are_spans_and_plain_urls(chosen: Settings) -> None:
+    assert chosen.url.startswith("postgresql+psycopg://")
+    assert chosen.url not in repr(chosen)
+    assert (chosen.drain.total_seconds(), chosen.grace.total_seconds()) == (0, 5)
