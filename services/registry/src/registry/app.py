@@ -1,14 +1,16 @@
-"""The registry, put together."""
+"""Where the registry is put together. Nothing else in the package reads settings or builds a client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import audit, events, holds
+from kit import audit, events, holds, idempotency, reconcile
+from kit import blobs as kit_blobs
 from kit.app import Service, assemble, make_api
 from kit.blobs import BlobStore
 from kit.db import make_engine
@@ -16,16 +18,21 @@ from kit.tokens import load_verifier
 from registry.actions import SERVICE, find_held
 from registry.api import aliases, blobs, models, versions
 from registry.api.state import Parts
-from registry.reconcile import tidy
 from registry.settings import Settings
 
-FOLLOWERS = ("ingest", "trainer", "serving", "pipelines", "gateway")
-HOLDERS = ("trainer", "serving", "pipelines")
+FOLLOWERS = ("gateway", "ingest", "pipelines", "serving", "trainer")
+"""Who may read the feed of events."""
+HOLDERS = ("pipelines", "serving", "trainer")
+"""Who may say that it needs a version."""
+HOURLY, OFTEN = 3600.0, 600.0
+EVENTS_KEPT = timedelta(days=7)
 # More than others: 100 at once register versions of one model, and users still read beside them.
 CONNECTIONS = 8
 
 
 def create_app(settings: Settings) -> Service:
+    """The API. It opens its connections when it starts, and needs none of them to start."""
+
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         engine = make_engine(settings.url, connections=CONNECTIONS)
@@ -49,10 +56,22 @@ def create_app(settings: Settings) -> Service:
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:
-    """All that goes on beside requests."""
+    """Put away what nobody needs any more, until `stop` is set. Nothing here waits for a reconciler."""
     engine = make_engine(settings.url, connections=3)
     store = BlobStore(settings.objects_url, SERVICE)
     try:
-        await tidy(engine, store, collect=timedelta(seconds=settings.collect_seconds), stop=stop)
+        await _upkeep(settings, engine, store, stop)
     finally:
         await engine.dispose()
+
+
+async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, stop: asyncio.Event) -> None:
+    """What every replica does from time to time. Each can be done twice, and by two at once."""
+    async with asyncio.TaskGroup() as group:
+
+        def every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+            group.create_task(reconcile.every(seconds, act, stop=stop))
+
+        every(settings.collect_seconds, lambda: kit_blobs.collect(engine, store))
+        every(OFTEN, lambda: idempotency.purge(engine))
+        every(HOURLY, lambda: events.prune(engine, EVENTS_KEPT))

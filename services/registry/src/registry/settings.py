@@ -1,6 +1,6 @@
 """Every knob of the registry, each read from REGISTRY_<NAME>. Read only here, by app.py and __main__.py."""
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -9,7 +9,7 @@ from kit.settings import Settings as KitSettings
 class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="REGISTRY_", frozen=True)
 
-    objects_url: str
+    objects_url: str = Field(pattern="^(file:///|s3://).")
     """Where models' files are kept: `s3://bucket` or `file:///folder`."""
 
     file_bytes: PositiveInt = 512 << 20
