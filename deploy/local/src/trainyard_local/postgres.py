@@ -26,6 +26,8 @@ from trainyard.errors import TrainyardError
 from trainyard_local.leash import dies_with_parent
 
 SUPERUSER = "trainyard"
+CONNECTIONS = 200
+"""Six services, each with its API and two reconcilers: some 150 with all pools full. Idle ones cost little."""
 # The kernel takes 107 bytes for the whole name of a socket.
 _LONGEST_FOLDER = 107 - len("/.s.PGSQL.5432.lock")
 
@@ -100,7 +102,8 @@ def initialise(data: Path, password: str) -> None:
 
 def command(data: Path, sockets: Path, **settings: str) -> list[str]:
     """The server's command line. It listens on its socket alone, never on a port."""
-    chosen = {"listen_addresses": "", "unix_socket_directories": str(sockets), "shared_buffers": "64MB", **settings}
+    ours = {"listen_addresses": "", "unix_socket_directories": str(sockets), "shared_buffers": "64MB"}
+    chosen = {**ours, "max_connections": str(CONNECTIONS), **settings}
     options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
     return [*_prefix(), str(binaries() / "postgres"), "-D", str(data), *options]
 

@@ -17,7 +17,7 @@ _OPTIONS = " ".join(f"-c {name}={value}" for name, value in {**_LIMITS, "timezon
 def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:
     """An engine that gives up early: a request without a database must become a 503, not a wait.
 
-    Pools are small because the embedded PostgreSQL serves six services with 97 connections.
+    Pools are small: the embedded PostgreSQL gives 200 connections to the processes of six services.
     """
     kept = max(1, connections // 2)
     return create_async_engine(
