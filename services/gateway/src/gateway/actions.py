@@ -1,33 +1,62 @@
-"""What has several collaborators: the ring of keys, and what is done with keys that must be known at once."""
+"""What has several collaborators: the ring of keys, and the making of keys."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.domain.access import Grant, Snapshot, Trust
-from gateway.domain.keys import ApiKey
-from gateway.domain.requests import Operation
+from gateway.domain.access import Grant, Scope, Snapshot, Trust
+from gateway.domain.keys import ApiKey, make_key
+from gateway.domain.projects import KeyRecord, TooManyKeys, role_for, scopes_of
+from gateway.domain.requests import OFFLINE, Operation
 from gateway.store.keys import KeyStore
+from gateway.store.projects import ProjectStore
+from gateway.store.snapshots import SnapshotFile
 from kit import leases, reconcile
+from kit.roles import Role
 
 log = logging.getLogger(__name__)
 SERVICE = "gateway"
+GAP = 0.2
+"""Seconds between two readings of all keys that strangers can bring about."""
+PATIENCE = 1.5
+"""Seconds that a request waits for the keys to become current."""
+AWAY = 1.0
+"""Seconds for which a database that has just not answered is not asked again on behalf of a request."""
+KEPT = timedelta(seconds=60)
+"""How old the moment in the file may be when nothing else has changed. What it is too old is taken from the trust."""
+Clock = Callable[[], float]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class KeyRing:
     """All live keys, as this process last saw them."""
 
-    def __init__(self, engine: AsyncEngine, trust: Trust, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        trust: Trust,
+        file: SnapshotFile | None = None,
+        *,
+        monotonic: Clock = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._engine = engine
         self._trust = trust
+        self._file = file
         self._monotonic = monotonic
+        self._now = now
         self._snapshot: Snapshot | None = None
-        self._seen = float("-inf")
+        self._seen = self._failed = float("-inf")
+        self._kept: tuple[Snapshot, datetime] | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -43,18 +72,66 @@ class KeyRing:
     def current(self) -> bool:
         return self.age <= self._trust.fresh
 
-    def admit(self, key: ApiKey, operation: Operation) -> Grant:
-        """What `key` gives for this operation, or the error that says why not."""
-        snapshot = self._snapshot or Snapshot({})
-        return snapshot.admit(key, operation, now=datetime.now(UTC), age=self.age, trust=self._trust)
+    async def admit(self, key: ApiKey, operation: Operation) -> Grant:
+        """What `key` gives for this operation, or the error that says why not.
+
+        A key that is not known here may have been made a moment ago by another replica, so that it is looked for.
+        """
+        enough = self._trust.offline if operation in OFFLINE else self._trust.fresh
+        if self.age > enough or key.id not in self._grants.grants:
+            await self.look_again()
+        return self._grants.admit(key, operation, now=self._now(), age=self.age, trust=self._trust)
+
+    @property
+    def _grants(self) -> Snapshot:
+        return self._snapshot or Snapshot({})
+
+    async def look_again(self) -> None:
+        """Know what was committed before this call, if the database answers. Many at once look once."""
+        came = self._monotonic()
+        if came - self._failed < AWAY:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE), self._lock:
+                if self._seen < came:
+                    await asyncio.sleep(max(0.0, self._seen + GAP - self._monotonic()))
+                    await self._read()
+        except (SQLAlchemyError, OSError, TimeoutError):
+            self._failed = self._monotonic()
 
     async def refresh(self) -> None:
         """Read all keys. What was committed before this call is known after it."""
         async with self._lock:
-            began = self._monotonic()
-            async with self._engine.connect() as connection:
-                self._snapshot = await KeyStore(connection).snapshot()
-            self._seen = began
+            await self._read()
+
+    async def _read(self) -> None:
+        began, seen_at = self._monotonic(), self._now()
+        async with self._engine.connect() as connection:
+            self._snapshot = await KeyStore(connection).snapshot()
+        self._seen = began
+        await self._keep(self._snapshot, seen_at)
+
+    async def _keep(self, snapshot: Snapshot, seen_at: datetime) -> None:
+        if self._file is None:
+            return
+        if self._kept is not None and self._kept[0] == snapshot and seen_at - self._kept[1] < KEPT:
+            return
+        try:
+            await asyncio.to_thread(self._file.save, snapshot, seen_at)
+        except OSError as exc:
+            log.warning("keys are not kept for a restart", extra={"error": type(exc).__name__})
+        self._kept = (snapshot, seen_at)
+
+    def remember(self) -> None:
+        """Begin with what an earlier process saw, as old as it is by now."""
+        kept = self._file.load() if self._file is not None else None
+        if kept is None:
+            return
+        snapshot, seen_at = kept
+        age = self._now() - seen_at
+        if timedelta(0) <= age <= self._trust.offline:  # a clock that went back says nothing about age
+            self._snapshot, self._seen = snapshot, self._monotonic() - age.total_seconds()
+            log.info("began with kept keys", extra={"age": age.total_seconds()})
 
     async def keep_current(self, *, every: float, wakeup: asyncio.Event, stop: asyncio.Event) -> None:
         """Refresh again and again, and at once when a NOTIFY says that something changed."""
@@ -65,6 +142,7 @@ class KeyRing:
                 async with asyncio.timeout(self._trust.fresh.total_seconds()):
                     await self.refresh()
             except (SQLAlchemyError, OSError, TimeoutError) as exc:
+                self._failed = self._monotonic()
                 if not away:
                     log.warning("keys are not current", extra={"error": type(exc).__name__})
                 away = True
@@ -78,3 +156,42 @@ class KeyRing:
 async def tell_all(connection: AsyncConnection) -> None:
     """Make every gateway read the keys anew once this transaction commits."""
     await leases.hint(connection, SERVICE)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A key that somebody asks for."""
+
+    project: str
+    name: str
+    subject: str
+    role: Role
+    scopes: Sequence[Scope] | None
+    lasts: timedelta
+
+
+async def make(connection: AsyncConnection, wanted: Wanted, *, most: int) -> tuple[ApiKey, KeyRecord]:
+    """Make a key that is no more than its owner.
+
+    Raises:
+        KeyTooStrong: it would be more.
+        TooManyKeys: the project has `most` live ones.
+    """
+    member = await ProjectStore(connection).find_member(wanted.project, wanted.subject)
+    role = role_for(member.role if member else None, wanted.role, wanted.subject)
+    scopes = scopes_of(role, wanted.scopes)
+    store = KeyStore(connection)
+    if await store.live_count(wanted.project) >= most:
+        raise TooManyKeys(f"The project {wanted.project} has {most} live keys: revoke one first.")
+    key = make_key()
+    record = await store.add(
+        key,
+        project=wanted.project,
+        name=wanted.name,
+        subject=wanted.subject,
+        role=role,
+        scopes=scopes,
+        lasts=wanted.lasts,
+    )
+    await tell_all(connection)
+    return key, record

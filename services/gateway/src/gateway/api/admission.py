@@ -1,22 +1,26 @@
 """The front of the gateway: whose key it is, whether it comes too often, and how many requests are under way."""
 
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
+import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.actions import SERVICE, KeyRing
+from gateway.actions import SERVICE
+from gateway.api.state import Parts
 from gateway.domain.access import KeyNotAccepted, caller_of
 from gateway.domain.keys import read_key
 from gateway.domain.limits import Buckets, Places, Verdict
-from gateway.domain.requests import operation_of
+from gateway.domain.requests import is_inference_protocol, operation_of
 from kit.callers import Caller
+from kit.problems import MEDIA_TYPE
 
 
 class Admission:
     """Knows API keys for kit.guard, and leaves in the request's state what the answer has to say."""
 
-    def __init__(self, ring: KeyRing, buckets: Buckets, places: Places) -> None:
-        self._ring = ring
+    def __init__(self, buckets: Buckets, places: Places) -> None:
         self._buckets = buckets
         self._places = places
 
@@ -25,12 +29,14 @@ class Admission:
         key = read_key(token)
         if key is None:
             raise KeyNotAccepted("This is not an API key.")
-        grant = self._ring.admit(key, operation_of(scope["method"], scope["path"]))
+        parts: Parts = scope["state"]["parts"]
+        grant = await parts.ring.admit(key, operation_of(scope["method"], scope["path"]))
         verdict = self._buckets.take(grant.key_id, time.monotonic())
         scope["state"]["verdict"] = verdict
         verdict.check()
         self._places.take(grant.key_id)
         scope["state"]["place"] = grant.key_id
+        scope["state"]["grant"] = grant
         return caller_of(grant, SERVICE)
 
     def leave(self, scope: Scope) -> None:
@@ -40,7 +46,10 @@ class Admission:
 
 
 class Front:
-    """Outside of everything: gives places back, and tells each client how much it has left."""
+    """Outside of everything: gives places back, and tells each client how much it has left.
+
+    What the gateway itself refuses of the inference protocol is said as that protocol wants it, with an `error`.
+    """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
@@ -51,14 +60,41 @@ class Front:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
+        speaks_inference = is_inference_protocol(scope["path"])
+        refusal: Message | None = None
 
         async def telling(message: Message) -> None:
-            verdict: Verdict | None = state.get("verdict")
-            if message["type"] == "http.response.start" and verdict is not None:
-                message["headers"] = [*message["headers"], *verdict.headers()]
+            nonlocal refusal
+            if message["type"] == "http.response.start":
+                verdict: Verdict | None = state.get("verdict")
+                if verdict is not None:
+                    message["headers"] = [*message["headers"], *verdict.headers()]
+                if speaks_inference and "passed_on" not in state and _is_problem(message):
+                    refusal = message
+                    return
+            elif refusal is not None:
+                # A problem of our own comes in one piece.
+                start, refusal = refusal, None
+                body = _in_protocol(message["body"])
+                await send(_resized(start, len(body)))
+                message = {**message, "body": body}
             await send(message)
 
         try:
             await self._app(scope, receive, telling)
         finally:
             self._admission.leave(scope)
+
+
+def _is_problem(start: MutableMapping[str, Any]) -> bool:
+    return (b"content-type", MEDIA_TYPE.encode()) in start["headers"]
+
+
+def _in_protocol(problem: bytes) -> bytes:
+    document = orjson.loads(problem)
+    return orjson.dumps({"error": document.get("detail") or document["title"], **document})
+
+
+def _resized(start: Message, length: int) -> Message:
+    changed = {b"content-type": b"application/json", b"content-length": str(length).encode()}
+    return {**start, "headers": [(name, changed.get(name, value)) for name, value in start["headers"]]}

@@ -48,7 +48,7 @@ class FileNotThere(errors.NotFound): ...
 async def page(scope: Scope, receive: Receive, send: Send) -> None:
     """The page at /docs."""
     headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-cache", **SAFELY}
-    await answer(send, 200, _body(scope, PAGE), headers)
+    await answer(send, 200, PAGE, headers)
 
 
 class Files:
@@ -64,11 +64,7 @@ class Files:
             await answer_problem(scope, send, FileNotThere("There is no such file."))
             return
         headers = {"content-type": TYPES[name], "cache-control": "public, max-age=3600", **SAFELY}
-        await answer(send, 200, _body(scope, self._files[name]), headers)
-
-
-def _body(scope: Scope, body: bytes) -> bytes:
-    return body if scope["method"] == "GET" else b""
+        await answer(send, 200, self._files[name], headers)
 
 
 def routes() -> list[RawRoute]:

@@ -5,12 +5,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+from starlette.types import Send
+
 from gateway.clients.services import Services
 from gateway.domain.openapi import merge
 from kit import errors, reconcile
+from kit.bodies import answer
 
 log = logging.getLogger(__name__)
 VERSION = "0.1.0"
+AGAIN = 0.5
+"""Seconds between two questions to services that have not answered, on behalf of readers."""
 
 
 class ApiDocument:
@@ -20,6 +26,8 @@ class ApiDocument:
         self._services = services
         self._documents: dict[str, Mapping[str, Any] | None] = {"gateway": own, **dict.fromkeys(services.names)}
         self._merged = merge(self._documents, version=VERSION)
+        self._lock = asyncio.Lock()
+        self._asked = float("-inf")
 
     @property
     def merged(self) -> dict[str, Any]:
@@ -29,6 +37,21 @@ class ApiDocument:
     def whole(self) -> bool:
         """Whether every service has answered once."""
         return None not in self._documents.values()
+
+    async def answer(self, send: Send) -> None:
+        """Answer with the document. While a service is missing it is asked again, for whoever waits for it."""
+        if not self.whole:
+            await self._catch_up()
+        await answer(
+            send, 200, orjson.dumps(self._merged), {"content-type": "application/json", "cache-control": "no-cache"}
+        )
+
+    async def _catch_up(self) -> None:
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            if not self.whole and loop.time() - self._asked >= AGAIN:
+                await self.refresh()
+                self._asked = loop.time()
 
     async def refresh(self) -> None:
         await asyncio.gather(*map(self._refresh, self._services.names))

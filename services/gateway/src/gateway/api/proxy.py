@@ -8,7 +8,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api import exchange
 from gateway.api.exchange import Incoming
-from gateway.clients.upstreams import Outgoing, Upstreams
+from gateway.api.state import Parts
+from gateway.clients.upstreams import Outgoing
 from gateway.domain import headers as rules
 from gateway.domain.requests import body_limit, service_of
 from kit import errors, telemetry
@@ -25,8 +26,7 @@ SMALL = 64 * 1024
 class Proxy:
     """The raw ASGI application behind every path that belongs to a service."""
 
-    def __init__(self, upstreams: Upstreams, signer: Signer) -> None:
-        self._upstreams = upstreams
+    def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ class Proxy:
                 await self._pass_on(scope, incoming, limit, send)
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})
-        except (errors.Error, aiohttp.ClientError, TimeoutError) as exc:
+        except (errors.Error, aiohttp.ClientError) as exc:
             if isinstance(exc, errors.Error) and not incoming.answering:
                 await answer_problem(scope, send, exc)
                 return
@@ -47,10 +47,12 @@ class Proxy:
 
     async def _pass_on(self, scope: Scope, incoming: Incoming, limit: int | None, send: Send) -> None:
         request = self._outgoing(scope, incoming, limit)
+        parts: Parts = scope["state"]["parts"]
         try:
-            async with self._upstreams.send(request) as response:
+            async with parts.upstreams.send(request) as response:
+                scope["state"]["passed_on"] = True
                 await _return(response, incoming, send)
-        except (errors.Error, aiohttp.ClientError, TimeoutError):
+        except (errors.Error, aiohttp.ClientError):
             if incoming.failure is not None:
                 raise incoming.failure from None
             raise

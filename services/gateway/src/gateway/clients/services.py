@@ -1,19 +1,23 @@
 """What the gateway itself asks the services: how they are, what their APIs are, and what they wrote down."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 
 from gateway.clients.upstreams import Outgoing, ServiceUnavailable, Upstreams
-from kit import errors
-from kit.callers import Caller
+from kit import errors, telemetry
+from kit.roles import Caller, Role
 from kit.tokens import Signer
 
+T = TypeVar("T")
 PATIENCE = timedelta(seconds=3)
+# What must be gone before its project is. The rest (jobs, runs, uploads) is history or belongs to one of these.
+NOUNS = {"ingest": "datasets", "registry": "models", "serving": "deployments", "pipelines": "pipelines"}
 
 
 class Services:
@@ -29,7 +33,7 @@ class Services:
 
     async def readiness(self) -> dict[str, dict[str, Any]]:
         """What each service says of itself, asked at one time."""
-        return dict(zip(self.names, await asyncio.gather(*map(self._readiness, self.names)), strict=True))
+        return await self._each(self.names, self._readiness)
 
     async def _readiness(self, service: str) -> dict[str, Any]:
         try:
@@ -45,12 +49,41 @@ class Services:
             raise ServiceUnavailable(f"The service {service} has no API document just now.")
         return document
 
-    async def get(self, service: str, caller: Caller, target: str) -> Any:
-        """The JSON of a GET on behalf of `caller`."""
+    async def used(self, caller: Caller, project: str) -> list[str]:
+        """The nouns of which the project has something."""
+        asker = Caller(project, Role.VIEWER, caller.subject, caller.issuer)
+
+        async def has_any(service: str) -> bool:
+            return bool((await self._get(service, asker, f"/v1/{NOUNS[service]}?page_size=1"))["items"])
+
+        return [NOUNS[service] for service, found in (await self._each(list(NOUNS), has_any)).items() if found]
+
+    async def audit(self, caller: Caller, *, limit: int, token: str | None) -> dict[str, list[dict[str, Any]]]:
+        """A page of each service's audit rows, the newest first.
+
+        Raises:
+            ServiceUnavailable: one of them is not answering.
+        """
+        query = {"page_size": str(limit)} | ({} if token is None else {"page_token": token})
+
+        async def page(service: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await self._get(service, caller, f"/internal/v1/audit?{urlencode(query)}"))[
+                "items"
+            ]
+            return found
+
+        return await self._each(self.names, page)
+
+    async def _each(self, services: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> dict[str, T]:
+        return dict(zip(services, await asyncio.gather(*map(ask, services)), strict=True))
+
+    async def _get(self, service: str, caller: Caller, target: str) -> dict[str, Any]:
+        """The JSON object of a GET on behalf of `caller`."""
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
-        headers = [("authorization", f"Bearer {token}")]
+        said = {"authorization": f"Bearer {token}", "x-request-id": telemetry.request_id.get()}
+        headers = [(name, value) for name, value in said.items() if value is not None]
         status, document = await self._ask(Outgoing(service, "GET", target, headers))
-        if status != 200:
+        if status != 200 or not isinstance(document, dict):
             raise ServiceUnavailable(f"The service {service} answered {status}.")
         return document
 

@@ -86,17 +86,18 @@ class Upstreams:
                 break
             try:
                 return await self._attempt(request, endpoint, stack)
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # it never left
                 endpoint.failed(time.monotonic())
                 failed.append(endpoint.url)
                 if len(failed) >= len(pool.endpoints):
                     break  # all copies refuse: the client waits better than we do
-            except (aiohttp.ClientError, TimeoutError):
+            except aiohttp.ClientError as exc:
                 if request.spoiled:
                     raise
                 endpoint.failed(time.monotonic())
                 failed.append(endpoint.url)
-                if request.begun or request.method not in SAFE or len(failed) > 1:
+                silent = isinstance(exc, TimeoutError)  # the client has waited long enough
+                if silent or request.begun or request.method not in SAFE or len(failed) > 1:
                     break
         raise ServiceUnavailable(f"The service {request.service} is not answering.", retry_after=SOON)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 FAILURES = 3
 """In a row, until an endpoint is left alone for a while."""
 SHORTEST = 0.25
-LONGEST = 5.0
+LONGEST = 1.0
 """Seconds that it is left alone, doubling with every further failure."""
 
 
@@ -22,7 +22,12 @@ class Endpoint:
 
     def is_open(self, now: float) -> bool:
         """Whether requests may go there. After a pause one may try; the others follow when it is answered."""
-        return self.failures < FAILURES or (now >= self.ejected_until and self.in_flight == 0)
+        return self.failures < FAILURES or now >= self.ejected_until
+
+    def chosen(self, now: float) -> None:
+        """A request goes there. As long as it is a trial, no other follows for a while."""
+        if self.failures >= FAILURES:
+            self.ejected_until = now + LONGEST
 
     def answered(self) -> None:
         self.failures = 0
@@ -49,4 +54,6 @@ class Pool:
         least = min(it.in_flight for it in open_)
         equals = [it for it in open_ if it.in_flight == least]
         self._turn += 1
-        return equals[self._turn % len(equals)]
+        picked = equals[self._turn % len(equals)]
+        picked.chosen(now)
+        return picked

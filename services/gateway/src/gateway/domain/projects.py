@@ -6,7 +6,7 @@ from datetime import datetime
 
 from gateway.domain.access import Scope, scopes_within
 from kit import errors
-from kit.roles import Role
+from kit.roles import Caller, Role
 
 
 class ProjectNotFound(errors.NotFound): ...
@@ -30,10 +30,30 @@ class KeyNotFound(errors.NotFound): ...
 class KeyTooStrong(errors.Invalid): ...
 
 
+class TooManyKeys(errors.Conflict): ...
+
+
+class ProjectPermanent(errors.Conflict): ...
+
+
+FIRST = "default"
+"""The project that every suite has from its beginning."""
+
+
 @dataclass(frozen=True)
 class Project:
     name: str
     created_at: datetime
+    made_by: str | None = None
+    """The project whose admin made it: its admins may administer this one too."""
+
+    def is_open_to(self, caller: Caller) -> bool:
+        """Whether `caller` may know of it.
+
+        Subjects are names that the admins of each project give as they like, so that being called the same in two
+        projects means nothing: only a key's own project counts, and what its admins made.
+        """
+        return self.name == caller.project or (self.made_by == caller.project and caller.role is Role.ADMIN)
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,7 @@ class KeyRecord:
     """What is kept of a key: never the key."""
 
     id: str
+    project: str
     name: str
     subject: str
     role: Role
@@ -95,3 +116,15 @@ def keep_an_admin(members: Sequence[Member], subject: str, role: Role | None) ->
     was_admin = any(member.subject == subject and member.role is Role.ADMIN for member in members)
     if was_admin and not others and role is not Role.ADMIN:
         raise LastAdmin(f"{subject} is the only admin of this project.")
+
+
+def keep_the_first(name: str) -> None:
+    """Refuse to delete what every start of the suite would have to make anew."""
+    if name == FIRST:
+        raise ProjectPermanent(f"The project {FIRST} came with the suite and stays with it.")
+
+
+def refuse_used(name: str, nouns: Sequence[str]) -> None:
+    """Refuse to delete a project in which there still is something: its nouns."""
+    if nouns:
+        raise ProjectInUse(f"There are still {' and '.join(nouns)} in the project {name}.")

@@ -15,6 +15,7 @@ from kit.roles import Role
 
 _RECORD = (
     api_keys.c.id,
+    api_keys.c.project,
     api_keys.c.name,
     api_keys.c.subject,
     api_keys.c.role,
@@ -61,6 +62,20 @@ class KeyStore:
             query = query.where(sa.tuple_(api_keys.c.created_at, api_keys.c.id) > after)
         rows = await self._connection.execute(query.order_by(api_keys.c.created_at, api_keys.c.id).limit(limit))
         return [_record(row) for row in rows]
+
+    async def get(self, project: str, key_id: str) -> KeyRecord:
+        query = sa.select(*_RECORD).where(api_keys.c.project == project, api_keys.c.id == key_id)
+        row = (await self._connection.execute(query)).one_or_none()
+        if row is None:
+            raise KeyNotFound(f"There is no key {key_id}.")
+        return _record(row)
+
+    async def live_count(self, project: str) -> int:
+        """How many keys of the project open something. Nobody else makes one of it until the transaction ends."""
+        await self._connection.execute(sa.select(projects.c.name).where(projects.c.name == project).with_for_update())
+        live = sa.and_(api_keys.c.project == project, api_keys.c.revoked_at.is_(None), api_keys.c.expires_at > NOW)
+        query = sa.select(sa.func.count()).select_from(api_keys).where(live)
+        return int((await self._connection.execute(query)).scalar_one())
 
     async def revoke(self, project: str, key_id: str) -> bool:
         """Make a key worthless. False when it was already."""

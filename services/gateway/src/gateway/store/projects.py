@@ -1,7 +1,6 @@
 """Projects and members in the database."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -10,43 +9,46 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.domain.projects import Member, MemberNotFound, Project, ProjectExists, ProjectNotFound, keep_an_admin
 from gateway.store.tables import api_keys, members, projects
 from kit.db import NOW
-from kit.roles import Role
+from kit.roles import Caller, Role
 
 _LIVE = projects.c.deleted_at.is_(None)
+_PROJECT = (projects.c.name, projects.c.created_at, projects.c.made_by)
+_MEMBER = (members.c.subject, members.c.role, members.c.created_at)
 
 
 class ProjectStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add(self, name: str) -> Project:
+    async def add(self, name: str, *, made_by: str | None = None) -> Project:
         """Make a project. A name is used once, also after its project is gone."""
-        made = insert(projects).values(name=name).on_conflict_do_nothing().returning(projects.c.created_at)
-        created_at = (await self._connection.execute(made)).scalar_one_or_none()
-        if created_at is None:
-            raise ProjectExists(f"There is, or was, a project {name}.")
-        return Project(name, created_at)
-
-    async def get(self, name: str, subject: str) -> Project:
-        """A project that `subject` is a member of; any other is not found."""
-        rows = await self._connection.execute(self._of(subject).where(projects.c.name == name))
-        row = rows.one_or_none()
+        made = insert(projects).values(name=name, made_by=made_by).on_conflict_do_nothing().returning(*_PROJECT)
+        row = (await self._connection.execute(made)).one_or_none()
         if row is None:
-            raise ProjectNotFound(f"There is no project {name}.")
-        return Project(row.name, row.created_at)
+            raise ProjectExists(f"There is, or was, a project {name}.")
+        return Project(*row)
 
-    async def page(self, subject: str, *, after: str | None, limit: int) -> list[Project]:
-        """The projects of `subject`, by name."""
-        query = self._of(subject).order_by(projects.c.name).limit(limit)
+    async def get(self, name: str, caller: Caller) -> Project:
+        """A project that is open to `caller`; any other is not found."""
+        project = await self.find(name)
+        if project is None or not project.is_open_to(caller):
+            raise ProjectNotFound(f"There is no project {name}.")
+        return project
+
+    async def page(self, caller: Caller, *, after: str | None, limit: int) -> list[Project]:
+        """The projects that are open to `caller`, by name."""
+        mine = projects.c.name == caller.project
+        if caller.role is Role.ADMIN:
+            mine = sa.or_(mine, projects.c.made_by == caller.project)
+        query = sa.select(*_PROJECT).where(mine, _LIVE).order_by(projects.c.name).limit(limit)
         if after is not None:
             query = query.where(projects.c.name > after)
-        return [Project(row.name, row.created_at) for row in await self._connection.execute(query)]
+        return [Project(*row) for row in await self._connection.execute(query)]
 
     async def find(self, name: str) -> Project | None:
         """The project of this name, whoever asks."""
-        query = sa.select(projects.c.name, projects.c.created_at).where(projects.c.name == name, _LIVE)
-        row = (await self._connection.execute(query)).one_or_none()
-        return None if row is None else Project(row.name, row.created_at)
+        row = (await self._connection.execute(sa.select(*_PROJECT).where(projects.c.name == name, _LIVE))).one_or_none()
+        return None if row is None else Project(*row)
 
     async def delete(self, name: str) -> None:
         """Delete a project with its members and keys."""
@@ -67,12 +69,27 @@ class ProjectStore:
         role = (await self._connection.execute(query)).scalar_one_or_none()
         return None if role is None else Role(role)
 
+    async def member(self, project: str, subject: str) -> Member:
+        """One member."""
+        member = await self.find_member(project, subject)
+        if member is None:
+            raise MemberNotFound(f"{subject} is not a member of {project}.")
+        return member
+
+    async def find_member(self, project: str, subject: str, *, lock: bool = False) -> Member | None:
+        """One member, or None; with `lock`, nobody else changes the project's members meanwhile."""
+        if lock:
+            await self._locked(project)
+        mine = sa.and_(members.c.project == project, members.c.subject == subject)
+        row = (await self._connection.execute(sa.select(*_MEMBER).where(mine))).one_or_none()
+        return None if row is None else _member(row)
+
     async def members(self, project: str, *, after: str | None = None, limit: int | None = None) -> list[Member]:
-        query = sa.select(members.c.subject, members.c.role, members.c.created_at).where(members.c.project == project)
+        query = sa.select(*_MEMBER).where(members.c.project == project)
         if after is not None:
             query = query.where(members.c.subject > after)
         rows = await self._connection.execute(query.order_by(members.c.subject).limit(limit))
-        return [Member(row.subject, Role(row.role), row.created_at) for row in rows]
+        return [_member(row) for row in rows]
 
     async def put_member(self, project: str, subject: str, role: Role) -> Member:
         """Make `subject` a member with this role, or change the role."""
@@ -98,9 +115,6 @@ class ProjectStore:
             raise ProjectNotFound(f"There is no project {project}.")
         return await self.members(project)
 
-    def _of(self, subject: str) -> sa.Select[tuple[str, datetime]]:
-        return (
-            sa.select(projects.c.name, projects.c.created_at)
-            .join(members, members.c.project == projects.c.name)
-            .where(members.c.subject == subject, _LIVE)
-        )
+
+def _member(row: sa.Row) -> Member:  # type: ignore[type-arg]  # rows of many shapes
+    return Member(row.subject, Role(row.role), row.created_at)

@@ -20,6 +20,9 @@ projects = sa.Table(
     _created_at(),
     # A deleted project keeps its name: nobody who takes it later may find what the services still have of it.
     sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+    # The project whose admin made it, and whose admins may therefore administer it; none for the first.
+    sa.Column("made_by", sa.Text, sa.ForeignKey("projects.name"), nullable=True),
+    sa.Index(None, "made_by"),
 )
 
 members = sa.Table(

@@ -21,8 +21,11 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         _created_at(),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("made_by", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["made_by"], ["projects.name"], name=op.f("fk_projects_made_by")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_projects")),
     )
+    op.create_index(op.f("ix_projects_made_by"), "projects", ["made_by"])
     op.create_table(
         "members",
         sa.Column("project", sa.Text(), nullable=False),
