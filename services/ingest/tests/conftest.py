@@ -1,15 +1,30 @@
 """What the tests of ingest share."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx2
 import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest.app import create_app
 from ingest.domain.reports import Compression, Format, Limits, Report, Task
 from ingest.domain.settings import DatasetSettings
 from ingest.parser.parse import parse
+from ingest.reconcile import Parser
+from ingest.settings import Settings
+from kit.app import Service
+from kit.blobs import BlobStore
+from kit.callers import Role
+from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `replicas_at_work`
+
+from replicas_at_work import InlineParser, Replica, ReplicaOf
 
 
 class Parsed:
@@ -77,3 +92,47 @@ def parse_bytes(tmp_path: Path) -> Parse:
         return Parsed(parse(task), out)
 
     return run
+
+
+@pytest.fixture
+async def engine(engine_of: EngineOf) -> AsyncEngine:
+    return await engine_of("ingest")
+
+
+@pytest.fixture
+def settings(database_url: DatabaseUrl, key_folder: KeyFolder, objects_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=SecretStr(database_url("ingest")),
+        private_key_file=key_folder.private("ingest"),
+        public_keys_file=key_folder.public,
+        objects_url=objects_url,
+        work_dir=tmp_path / "work",
+    )
+
+
+@pytest.fixture
+def app(engine: AsyncEngine, settings: Settings) -> Service:
+    """On an empty database."""
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app: Service, key_folder: KeyFolder) -> AsyncIterator[httpx2.AsyncClient]:
+    """An editor of the project blue."""
+    async with client_of(app, key_folder.headers("ingest", project="blue", role=Role.EDITOR)) as client:
+        yield client
+
+
+@pytest.fixture
+def store(objects_url: str) -> BlobStore:
+    return BlobStore(objects_url, "ingest")
+
+
+@pytest.fixture
+def replica_of(engine: AsyncEngine, store: BlobStore, settings: Settings) -> ReplicaOf:
+    settings.work_dir.mkdir(exist_ok=True)
+
+    def replica(parser: Parser | None = None) -> Replica:
+        return Replica(engine, store, settings.work_dir, parser or InlineParser())
+
+    return replica

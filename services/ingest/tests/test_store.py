@@ -19,7 +19,6 @@ from ingest.store.datasets import DatasetStore
 from ingest.store.tables import uploads, versions
 from ingest.store.versions import VersionStore
 from kit import leases, migrations
-from kit.testing import EngineOf
 
 TTL = timedelta(seconds=30)
 DAY = timedelta(days=1)
@@ -35,11 +34,6 @@ CONTENTS = Contents(
     rejects="sha256:" + "c" * 64,
     profile="sha256:" + "d" * 64,
 )
-
-
-@pytest.fixture
-async def engine(engine_of: EngineOf) -> AsyncEngine:
-    return await engine_of("ingest")
 
 
 async def new_dataset(engine: AsyncEngine, name: str = "flights", project: str = "blue") -> Dataset:

@@ -1,0 +1,136 @@
+"""Uploads on the wire."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest.app import create_app
+from ingest.settings import Settings
+from ingest.store.tables import uploads
+from kit.tables import blobs
+from kit.testing import KeyFolder, client_of
+
+DATA = b"a,b\n1,2\n"
+DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+def objects(settings: Settings) -> list[Path]:
+    root = Path(settings.objects_url.removeprefix("file://"))
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+async def rows(engine: AsyncEngine) -> tuple[int, int]:
+    """How many blobs and uploads the database knows."""
+    async with engine.begin() as connection:
+        counts = [
+            (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one()
+            for table in (blobs, uploads)
+        ]
+    return counts[0], counts[1]
+
+
+async def test_an_upload_is_named_by_its_bytes(client: httpx2.AsyncClient, settings: Settings) -> None:
+    made = await client.post("/v1/uploads", content=DATA)
+    assert (made.status_code, made.json()) == (201, {"upload": DIGEST, "size": len(DATA)})
+    assert [path.read_bytes() for path in objects(settings)] == [DATA]
+
+
+async def test_the_same_bytes_twice_are_one_upload(
+    client: httpx2.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    answers = [await client.post("/v1/uploads", content=DATA) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert len(objects(settings)) == 1
+    assert await rows(engine) == (1, 1)
+
+
+async def test_an_upload_that_is_sent_again_is_answered_again(client: httpx2.AsyncClient, engine: AsyncEngine) -> None:
+    headers = {"idempotency-key": "one"}
+    first = await client.post("/v1/uploads", content=DATA, headers=headers)
+    again = await client.post("/v1/uploads", content=DATA, headers=headers)
+    assert (again.status_code, again.content, again.headers["idempotent-replayed"]) == (201, first.content, "true")
+    other = await client.post("/v1/uploads", content=b"other", headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+    assert await rows(engine) == (1, 1)
+
+
+async def test_a_stream_need_not_say_how_long_it_is(client: httpx2.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for byte in DATA:
+            yield bytes([byte])
+
+    assert (await client.post("/v1/uploads", content=pieces())).json()["upload"] == DIGEST
+
+
+async def test_the_digest_may_be_told_beforehand(
+    client: httpx2.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    assert (await client.post("/v1/uploads", params={"sha256": DIGEST}, content=DATA)).status_code == 201
+    wrong = await client.post("/v1/uploads", params={"sha256": DIGEST}, content=b"others")
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "digest-mismatch")
+    assert await rows(engine) == (1, 1)
+    nonsense = await client.post("/v1/uploads", params={"sha256": "abc"}, content=DATA)
+    assert (nonsense.status_code, nonsense.json()["errors"][0]["pointer"]) == (422, "?sha256")
+
+
+async def test_nothing_is_no_upload(client: httpx2.AsyncClient, settings: Settings) -> None:
+    refused = await client.post("/v1/uploads", content=b"")
+    assert (refused.status_code, refused.json()["code"]) == (422, "upload-empty")
+    assert objects(settings) == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_more_than_is_taken_is_refused_and_leaves_nothing(
+    engine: AsyncEngine, settings: Settings, key_folder: KeyFolder, announced: bool
+) -> None:
+    small = settings.model_copy(update={"upload_bytes": 10})
+    read = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield b"12345"
+
+    headers = {"content-length": "500"} if announced else {}
+    async with client_of(create_app(small), key_folder.headers("ingest")) as client:
+        refused = await client.post("/v1/uploads", content=pieces(), headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (413, "content-too-large")
+    assert objects(settings) == []
+    assert await rows(engine) == (0, 0)
+
+
+async def test_a_project_keeps_so_many_uploads_open(
+    engine: AsyncEngine, settings: Settings, key_folder: KeyFolder
+) -> None:
+    few = settings.model_copy(update={"open_uploads": 2})
+    async with client_of(create_app(few), key_folder.headers("ingest", project="blue")) as client:
+        for data in (b"1", b"2"):
+            assert (await client.post("/v1/uploads", content=data)).status_code == 201
+        refused = await client.post("/v1/uploads", content=b"3")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-uploads")
+        assert "retry-after" in refused.headers
+        async with client_of(create_app(few), key_folder.headers("ingest", project="red")) as other:
+            assert (await other.post("/v1/uploads", content=b"3")).status_code == 201
+        # One that a version uses is not open any more.
+        await client.post("/v1/datasets", json={"name": "d"})
+        await client.post("/v1/datasets/d/versions", json={"upload": f"sha256:{hashlib.sha256(b'1').hexdigest()}"})
+        assert (await client.post("/v1/uploads", content=b"3")).status_code == 201
+
+
+async def test_what_the_store_cannot_take_now_may_be_sent_again(
+    client: httpx2.AsyncClient, settings: Settings, engine: AsyncEngine
+) -> None:
+    root = Path(settings.objects_url.removeprefix("file://"))
+    (root / "staging").write_text("in the way")
+    refused = await client.post("/v1/uploads", content=DATA, headers={"idempotency-key": "one"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "dependency-unavailable")
+    assert await rows(engine) == (0, 0)
+    (root / "staging").unlink()
+    again = await client.post("/v1/uploads", content=DATA, headers={"idempotency-key": "one"})
+    assert (again.status_code, again.json()["upload"]) == (201, DIGEST)
