@@ -67,7 +67,8 @@ def table(settings: type[Settings], prefix: str, known: set[str]) -> Iterator[st
     names = [name for name in settings.model_fields if name not in known]
     yield "| variable | default | |\n|---|---|---|"
     for name in names:
-        yield f"| `{prefix}{name.upper()}` | {_default(settings.model_fields[name])} | {said.get(name) or _peer(name)} |"
+        default, text = _default(settings.model_fields[name]), said.get(name) or _peer(name)
+        yield f"| `{prefix}{name.upper()}` | {default} | {text} |"
 
 
 def _peer(name: str) -> str:
