@@ -13,7 +13,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -99,6 +99,10 @@ def _describe(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, str]]:
         case DBAPIError() | PoolTimeout() if is_lost_database(exc):
             log.warning("database unavailable", extra={"error": type(exc).__name__})
             return _expected(errors.Unavailable("The database is not answering.", retry_after=SOON))
+        case DataError():
+            # A NUL in a query, a number of a hundred digits: what no schema refused is still the client's doing.
+            log.warning("a value that the database does not take", exc_info=exc)
+            return _expected(errors.Invalid("A value of the request is out of all range."))
         case _:
             log.error("unexpected failure", exc_info=exc)
             return 500, {"type": "about:blank", "title": "Internal Server Error", "code": "internal-error"}, {}
