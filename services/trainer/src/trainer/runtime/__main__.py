@@ -1,19 +1,13 @@
-"""Begin anew in the environment that a job has: nothing of the host's, and one thread.
+"""python -m trainer.runtime FOLDER [RUNNER_LOCK]
 
-The process keeps its id and start time. NumPy and OpenMP read their settings when they are loaded, so the environment
-must stand before the program's own imports. SIGTERM is held back until the program can answer it: a mask outlives exec.
+A keeper (see there), and under it the program, begun anew in the environment that a job has: nothing of the host's, and
+one thread. NumPy and OpenMP read their settings when they are loaded, so the environment must stand before that.
 """
 
-import os
-import signal
 import sys
+from pathlib import Path
 
-from trainer.runtime.environments import environment_of
+from trainer.runtime.keeper import end_as, keep
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    os.execve(  # noqa: S606  # our own interpreter, no shell
-        sys.executable,
-        [sys.executable, "-m", "trainer.runtime.program", *sys.argv[1:]],
-        environment_of(os.environ),
-    )
+    end_as(keep(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None))

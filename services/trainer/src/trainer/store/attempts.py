@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import NOW
 from kit.ids import uuid7
+from kit.tables import blob_links
 from trainer.domain.attempts import AttemptResult
 from trainer.domain.jobs import FINAL, Job, Reason, Why
 from trainer.domain.leased import (
@@ -185,6 +186,20 @@ class AttemptStore:
             exit_code=exit_code,
             result=None if result is None else result.to_json(),
         )
+
+    async def progress(self, job: Job) -> dict[str, Any] | None:
+        """What the program of the newest attempt said last."""
+        of = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id)
+        query = sa.select(attempts.c.progress).where(of).order_by(attempts.c.number.desc()).limit(1)
+        found: dict[str, Any] | None = (await self._connection.execute(query)).scalar_one_or_none()
+        return found
+
+    async def has_output(self, attempt: Attempt, digest: str) -> bool:
+        """Whether the attempt handed over bytes of that digest."""
+        linked = sa.exists().where(
+            blob_links.c.project == attempt.project, blob_links.c.owner == attempt.owner, blob_links.c.digest == digest
+        )
+        return bool((await self._connection.execute(sa.select(linked))).scalar_one())
 
     async def remove(self, job: Job) -> Sequence[Attempt]:
         """Forget the attempts of a job. What they reported is gone already."""

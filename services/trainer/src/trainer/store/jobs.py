@@ -141,6 +141,12 @@ class JobStore:
         """Something has happened to the job's attempt: whoever looks at the job just now has to look again."""
         await self._connection.execute(sa.update(jobs).where(_is(project, job_id)).values(**_WOKEN))
 
+    async def wake_waiting(self, project: str, dataset: str) -> int:
+        """Something has happened to a dataset: look again at the jobs that wait for a version of it. Says how many."""
+        named = jobs.c.spec["dataset"].astext
+        waiting = sa.and_(jobs.c.project == project, jobs.c.phase == Phase.PENDING, jobs.c.pinned_digest.is_(None))
+        return await leases.wake(self._connection, jobs, waiting, sa.func.split_part(named, "@", 1) == dataset)
+
     async def now(self) -> datetime:
         """The database's clock."""
         now: datetime = (await self._connection.execute(sa.select(NOW))).scalar_one()

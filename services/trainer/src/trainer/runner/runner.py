@@ -1,0 +1,92 @@
+"""The runner's main loop: take what there is room for, and look after it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from kit import errors
+from kit.reconcile import first
+from trainer.clients.trainer import TrainerClient
+from trainer.domain.grants import Grant
+from trainer.runner.attending import Attending
+from trainer.runner.host import Home, Record
+
+log = logging.getLogger(__name__)
+LONG_POLL = timedelta(seconds=20)
+SOON = 0.2
+RETRY = 0.1
+
+
+class Runner:
+    """One for each host."""
+
+    def __init__(
+        self, home: Home, trainer: TrainerClient, attend: Callable[[Record], Attending], *, slots: int
+    ) -> None:
+        self._home = home
+        self._trainer = trainer
+        self._make = attend
+        self._slots = slots
+        self._attended: dict[str, Attending] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set and all programs have ended."""
+        while not self._home.take():
+            if stop.is_set():
+                return
+            await first(stop, seconds=RETRY)  # an earlier runner is just ending
+        try:
+            for record in self._home.records():
+                self._attend(record)
+            stopped = asyncio.create_task(stop.wait())
+            while not stop.is_set():
+                await self._take(stopped)
+            stopped.cancel()
+            for attending in self._attended.values():
+                attending.leave()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self._home.leave()
+
+    async def _take(self, stopped: "asyncio.Task[bool]") -> None:
+        free = self._slots - len(self._tasks)
+        if free <= 0:
+            await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            return
+        asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL))
+        await asyncio.wait({stopped, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            asked.cancel()  # what it was about to bring is brought again to the next runner
+            await asyncio.gather(asked, return_exceptions=True)
+            return
+        try:
+            grants = await asked
+        except errors.Error as exc:
+            log.info("no lease just now", extra={"error": exc.detail})
+            await asyncio.wait({stopped}, timeout=SOON)
+            return
+        for grant in grants:
+            await self._begin(grant)
+
+    async def _begin(self, grant: Grant) -> None:
+        record = Record(grant)
+        await asyncio.to_thread(self._home.save, record)
+        self._attend(record)
+
+    def _attend(self, record: Record) -> None:
+        grant = record.grant
+        attending = self._make(record)
+        self._attended[grant.attempt] = attending
+        task = asyncio.create_task(attending.run())
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(done, grant))
+        log.info("attending", extra={"attempt": grant.attempt, "job": grant.job, "started": record.started})
+
+    def _ended(self, task: "asyncio.Task[None]", grant: Grant) -> None:
+        self._tasks.discard(task)
+        self._attended.pop(grant.attempt, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("attempt dropped", exc_info=task.exception(), extra={"attempt": grant.attempt})

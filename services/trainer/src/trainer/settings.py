@@ -1,0 +1,51 @@
+"""Every knob of the trainer and its runner, each read from TRAINER_<NAME>. Read only by app.py and __main__.py."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+from kit.settings import Settings as KitSettings
+
+
+class Settings(KitSettings):
+    model_config = SettingsConfigDict(env_prefix="TRAINER_", frozen=True)
+
+    objects_url: str = Field(pattern="^(file:///|s3://).")
+    """Where bytes are kept: `s3://bucket`, or `file:///folder` on one machine."""
+
+    work_dir: Path
+    """Where a runner keeps what it knows of its attempts, and their folders."""
+
+    ingest_url: str
+    registry_url: str
+    trainer_url: str
+    """Of the trainer's own API: for its runner, and for the programs in jobs."""
+
+    output_bytes: PositiveInt = 1 << 30
+    """Largest file that an attempt hands over."""
+
+    heartbeat_ttl_seconds: PositiveFloat = 20
+    """How long a runner is believed to work on an attempt after its last word."""
+
+    workers: PositiveInt = 8
+    """Jobs reconciled at one time by this replica."""
+
+    retired_days: PositiveInt = 30
+    """How long a job is kept that failed or was cancelled."""
+
+    collect_seconds: PositiveInt = 300
+    """Between two collections of what nothing needs."""
+
+    runner_slots: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
+    """Attempts that a runner works on at one time; each of them takes one processor."""
+
+    runner_memory_bytes: PositiveInt = 4 << 30
+    """Resident memory of an attempt, with all that it starts."""
+
+    runner_beat_seconds: PositiveFloat = 2
+    """Between two heartbeats of a runner for an attempt."""
+
+    runner_stop_seconds: PositiveFloat = 10
+    """How long a program has to end after SIGTERM."""
