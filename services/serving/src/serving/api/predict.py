@@ -1,0 +1,98 @@
+"""`POST /v1/deployments/{name}/predict`: rows in, predictions out. Plain ASGI, since every microsecond is asked for."""
+
+import time
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from kit import bodies, errors
+from kit.callers import Access, Role
+from kit.routes import RawRoute
+from models import rows
+from models.signature import Arrays, Prediction
+from serving.api import documents
+from serving.replica.table import REFUSED, ROWS, SECONDS, Answering, Live, Table
+
+LIMIT = 4 << 20
+"""Bytes of a request."""
+MEMBERS = frozenset({"rows", "columns"})
+JSON = {"content-type": "application/json"}
+
+
+class RequestInvalid(errors.Invalid): ...
+
+
+def routes() -> list[RawRoute]:
+    path = "/v1/deployments/{name}/predict"
+    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT)]
+
+
+async def predict(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request, or say as a problem why not."""
+    try:
+        body = await _answered(scope, await read(scope, receive))
+    except bodies.ClientGone:
+        return
+    except Exception as exc:  # noqa: BLE001 - the edge of this application: whatever it is, it becomes a problem
+        await bodies.answer_problem(scope, send, exc)
+        return
+    await bodies.answer(send, 200, body, JSON)
+
+
+async def read(scope: Scope, receive: Receive) -> bytes:
+    """The whole body, which is not encoded."""
+    if Headers(scope=scope).get("content-encoding", "identity") != "identity":
+        raise errors.UnsupportedMedia("This route takes no encoded bodies.")
+    return await bodies.read(scope, receive, limit=LIMIT)
+
+
+async def _answered(scope: Scope, content: bytes) -> bytes:
+    began = time.perf_counter()
+    table: Table = scope["state"]["parts"].table
+    live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
+    one = live.choose(scope["state"]["request_id"])
+    prediction = await asked(live, one, rows.arrays_of(one.resident.signature, document_of(content)), began)
+    return orjson.dumps(
+        {
+            "predictions": one.resident.signature.answers_of(prediction),
+            "model": one.target.model,
+            "version": one.target.version,
+            "revision": live.desired.revision,
+        }
+    )
+
+
+async def asked(live: Live, one: Answering, arrays: Arrays, began: float) -> Prediction:
+    """The model's answers, accounted to its revision."""
+    count = len(next(iter(arrays.values())))
+    try:
+        prediction = await one.resident.predict(arrays, count)
+    except errors.Error:
+        REFUSED.labels(*live.labels).inc()
+        raise
+    SECONDS.labels(*live.labels).observe(time.perf_counter() - began)
+    ROWS.labels(*live.labels).inc(count)
+    return prediction
+
+
+def document_of(content: bytes) -> dict[str, Any]:
+    """The request's JSON.
+
+    Raises:
+        errors.Malformed: it is none, or says NaN, or is no Unicode.
+        RequestInvalid: it has members that mean nothing here.
+    """
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as exc:
+        raise errors.Malformed(f"The body is not valid JSON: {exc.msg} at byte {exc.pos}.") from None
+    if not isinstance(document, dict):
+        raise RequestInvalid("A request is an object.", errors=[{"pointer": "#", "detail": "must be an object"}])
+    if unknown := document.keys() - MEMBERS:
+        places: list[errors.Place] = [
+            {"pointer": f"#/{name[:100]}", "detail": "is not known here"} for name in sorted(unknown)[:20]
+        ]
+        raise RequestInvalid("A request has rows, and columns when rows are arrays.", errors=places)
+    return document

@@ -1,0 +1,27 @@
+"""What the application hands to its routes."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from serving.actions import Resolver
+from serving.replica.replica import Replica
+from serving.replica.table import Table
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Made once by the composition root."""
+
+    registry: Resolver
+    table: Table
+    replica: Replica
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,1 @@
+"""What serving asks of others."""

@@ -1,0 +1,64 @@
+"""What a replica is to serve, and the file in which it remembers what it served last."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.domain.revisions import Target
+
+FORMAT = 1
+
+
+class StateUnreadable(Exception):
+    """The file is not one that this version of the program wrote."""
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One deployment, as a replica has to serve it."""
+
+    project: str
+    name: str
+    deployment: uuid.UUID
+    revision: int
+    targets: tuple[Target, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file."""
+        return {
+            "project": self.project,
+            "name": self.name,
+            "deployment": str(self.deployment),
+            "revision": self.revision,
+            "targets": [target.to_json() for target in self.targets],
+        }
+
+
+def dump(served: Sequence[Desired]) -> bytes:
+    """The file's content."""
+    return json.dumps({"format": FORMAT, "deployments": [it.to_json() for it in served]}).encode()
+
+
+def load(content: bytes) -> list[Desired]:
+    """
+    Raises:
+        StateUnreadable: it is not what `dump` writes.
+    """
+    try:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise StateUnreadable
+        return [
+            Desired(
+                project=it["project"],
+                name=it["name"],
+                deployment=uuid.UUID(it["deployment"]),
+                revision=it["revision"],
+                targets=tuple(Target.from_json(target) for target in it["targets"]),
+            )
+            for it in document["deployments"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateUnreadable from error

@@ -1,0 +1,1 @@
+"""What one process that answers predictions does."""

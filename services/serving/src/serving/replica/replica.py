@@ -1,0 +1,218 @@
+"""The loop of a process that answers: see what is to be served, load it beside what is served, move, let go, report.
+
+It needs the database only to learn of changes and the registry only to fetch what it does not have: with both away,
+and through a restart, it serves what it served.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client import Histogram
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kit import errors, leases
+from kit.reconcile import first
+from serving import actions
+from serving.domain.deployments import Reason
+from serving.domain.desired import Desired, StateUnreadable, dump, load
+from serving.domain.observations import Observation
+from serving.domain.revisions import Target
+from serving.replica.children import ModelTooHungry, Runners
+from serving.replica.files import ArtifactCorrupt, Files, ModelTooLarge
+from serving.replica.residents import Loader, Resident, identity_of
+from serving.replica.table import Answering, Live, Table
+from serving.store.deployments import DeploymentStore
+from serving.store.replicas import ReplicaStore
+
+log = logging.getLogger(__name__)
+LOADS = Histogram(
+    "trainyard_model_load_seconds",
+    "From the decision to load a model to its first warm answer.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+HEARTBEAT = 3.0
+AT_ONCE = 2
+"""Models that are loaded at one time."""
+FIRST, LONGEST = 1.0, 60.0
+"""Seconds until a revision that could not be loaded is tried again; they double."""
+UNNEEDED = timedelta(hours=1)
+"""How long a file is kept that nothing here serves."""
+REASONS: dict[type[BaseException], Reason] = {
+    ArtifactCorrupt: Reason.ARTIFACT_CORRUPT,
+    ModelTooLarge: Reason.MODEL_TOO_LARGE,
+    ModelTooHungry: Reason.OUT_OF_MEMORY,
+    errors.NotFound: Reason.MODEL_NOT_FOUND,
+    errors.Corrupt: Reason.MODEL_INVALID,
+}
+
+
+class _Trouble:
+    """A revision that could not be loaded."""
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self.tries = 0
+        self.next_at = 0.0
+        self.reason = Reason.NONE
+        self.message = ""
+
+    def failed(self, error: Exception) -> None:
+        kinds = type(error).__mro__
+        self.reason = next((REASONS[kind] for kind in kinds if kind in REASONS), Reason.LOAD_FAILED)
+        self.message = error.detail if isinstance(error, errors.Error) else f"{type(error).__name__}: {error}"
+        self.next_at = time.monotonic() + min(FIRST * 2**self.tries, LONGEST)
+        self.tries += 1
+
+
+class Replica:
+    def __init__(self, engine: AsyncEngine, table: Table, files: Files, loader: Loader, runners: Runners) -> None:
+        self._engine = engine
+        self._table = table
+        self._files = files
+        self._loader = loader
+        self._runners = runners
+        self._residents: dict[str, Resident] = {}
+        self._trouble: dict[uuid.UUID, _Trouble] = {}
+        self._desired: list[Desired] = []
+        self._boot = uuid.uuid4()
+        self._id = self._boot
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._is_through = False
+
+    def lacking(self) -> dict[str, Any] | None:
+        """What this process still lacks to do its work."""
+        if not self._table.is_informed:
+            return {"desired": "unknown"}
+        return None if self._is_through else {"desired": "loading"}
+
+    async def run(self, *, poll: float, wakeup: asyncio.Event, stop: asyncio.Event) -> None:
+        """Until `stop` is set."""
+        await asyncio.to_thread(self._files.prepare)
+        self._id = await asyncio.to_thread(self._files.identity)
+        await self._restore()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(stop))
+            while not stop.is_set():
+                wakeup.clear()
+                await self.look()
+                await first(wakeup, stop, seconds=poll)
+        await self._leave()
+        await self._runners.close()
+
+    async def _restore(self) -> None:
+        """Serve again what was served last, by what is on this machine alone."""
+        content = await asyncio.to_thread(self._files.remembered)
+        if content is None:
+            return
+        try:
+            self._desired = load(content)
+        except StateUnreadable:
+            log.warning("what was served last cannot be read")
+            return
+        self._table.know(self._desired)
+        await self._catch_up()
+
+    async def look(self) -> None:
+        """See what is to be served, and bring this process there."""
+        try:
+            async with self._engine.begin() as connection:
+                self._desired = await DeploymentStore(connection).desired()
+        except (SQLAlchemyError, OSError) as error:
+            log.info("desired state not read", extra={"error": type(error).__name__})
+            if self._table.is_informed:
+                await self._catch_up()
+            return
+        self._table.know(self._desired)
+        await self._catch_up()
+        await self.report()
+
+    async def _catch_up(self) -> None:
+        wanted = {desired.deployment: desired for desired in self._desired}
+        gone = [live for live in self._table if live.desired.deployment not in wanted]
+        for live in gone:
+            self._table.drop(live)
+        self._trouble = {
+            key: it for key, it in self._trouble.items() if key in wanted and it.revision == wanted[key].revision
+        }
+        due = [desired for desired in self._desired if self._is_due(desired)]
+        async with asyncio.TaskGroup() as group:
+            for desired in due:
+                group.create_task(self._bring(desired))
+        if due or gone:
+            await self._let_go()
+        self._is_through = True
+
+    def _is_due(self, desired: Desired) -> bool:
+        live = self._table.of(desired.deployment)
+        trouble = self._trouble.get(desired.deployment)
+        served = live is not None and live.desired.revision == desired.revision
+        return not served and (trouble is None or time.monotonic() >= trouble.next_at)
+
+    async def _bring(self, desired: Desired) -> None:
+        """Load a revision beside the one that is served, and let it take over."""
+        said = {"deployment": desired.name, "revision": desired.revision}
+        try:
+            answering = [Answering(target, await self._resident(desired.project, target)) for target in desired.targets]
+        except Exception as error:  # noqa: BLE001 - whatever a model does when it is loaded, the others go on
+            trouble = self._trouble.setdefault(desired.deployment, _Trouble(desired.revision))
+            trouble.failed(error)
+            log.warning("not loaded", extra=said | {"reason": trouble.reason, "detail": trouble.message})
+            return
+        self._trouble.pop(desired.deployment, None)
+        self._table.put(Live(desired, tuple(answering)))
+        log.info("serving", extra=said)
+
+    async def _resident(self, project: str, target: Target) -> Resident:
+        key = identity_of(project, target)
+        async with self._turn:
+            if key not in self._residents:
+                with LOADS.time():
+                    self._residents[key] = await self._loader.load(project, target)
+            return self._residents[key]
+
+    async def _let_go(self) -> None:
+        """Remember what is served now, and drop what is not any more."""
+        served = [live.desired for live in self._table]
+        await asyncio.to_thread(self._files.remember, dump(served))
+        used = {identity_of(live.desired.project, one.target) for live in self._table for one in live.answering}
+        for key in self._residents.keys() - used:
+            await self._residents.pop(key).close()
+        await self._runners.close_idle()
+        keep = {target.file.digest for desired in (*served, *self._desired) for target in desired.targets}
+        await asyncio.to_thread(self._files.sweep, keep, UNNEEDED)
+
+    async def _beat(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self.report()
+            await first(stop, seconds=HEARTBEAT)
+
+    async def report(self) -> None:
+        """Tell the reconcilers that this replica lives, and what it observes."""
+        if not self._is_through:
+            return
+        observed = {(desired.project, desired.deployment): self._observation(desired) for desired in self._desired}
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with self._engine.begin() as connection:
+                news = await ReplicaStore(connection).report(self._id, self._boot, observed)
+                await DeploymentStore(connection).nudge(news)
+                if news:
+                    await leases.hint(connection, actions.SERVICE)
+
+    def _observation(self, desired: Desired) -> Observation:
+        live = self._table.of(desired.deployment)
+        serving = None if live is None else live.desired.revision
+        trouble = self._trouble.get(desired.deployment)
+        if trouble is None:
+            return Observation(desired.revision, serving)
+        return Observation(desired.revision, serving, trouble.reason, trouble.message)
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with self._engine.begin() as connection:
+                await ReplicaStore(connection).leave(self._id, self._boot)

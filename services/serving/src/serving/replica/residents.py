@@ -1,0 +1,100 @@
+"""Models in memory: loaded from verified bytes, warmed, and asked where their cost belongs.
+
+A model that answers within a fraction of a millisecond is asked on the event loop; a thread would cost more than the
+model. Everything slower goes through a lane to a thread, or to the child that runs what needs scikit-learn.
+"""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from models.onnx_models import OnnxModel
+from models.runners import Runner
+from models.signature import Arrays, Prediction, Signature
+from serving.domain.revisions import Target
+from serving.replica.files import Files
+from serving.replica.lanes import Lane
+from serving.replica.warming import warm
+
+ON_LOOP = 200e-6
+"""Seconds of computing that a request may take on the event loop."""
+
+
+class Resident(Protocol):
+    """A model that can be asked."""
+
+    signature: Signature
+
+    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
+        """The answers, one for each row."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what it needs; nobody asks it any more."""
+        ...
+
+
+class Children(Protocol):
+    """Loads models that need scikit-learn, in a child of the project."""
+
+    async def load(self, project: str, target: Target, path: Path) -> Resident: ...
+
+
+class Here:
+    """A model in this process."""
+
+    def __init__(self, model: Runner, cost: float, pool: ThreadPoolExecutor, *, waiting: int) -> None:
+        """`cost` is the seconds that one row takes."""
+        self.signature = model.signature
+        self.cost = cost
+        self._model = model
+        self._pool = pool
+        self._lane = Lane(self._on_thread, waiting=waiting)
+
+    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
+        if self.cost * rows <= ON_LOOP:
+            return self._model.predict(arrays)
+        return await self._lane.predict(arrays, rows)
+
+    async def _on_thread(self, arrays: Arrays) -> Prediction:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._model.predict, arrays)
+
+    async def close(self) -> None:
+        """The last request drops the model with its last reference."""
+
+
+class Loader:
+    """Makes residents of targets."""
+
+    def __init__(self, files: Files, children: Children, *, waiting: int, threads: int) -> None:
+        self._files = files
+        self._children = children
+        self._waiting = waiting
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+
+    async def load(self, project: str, target: Target) -> Resident:
+        """A model that has answered its own example.
+
+        Raises:
+            errors.Corrupt: the bytes are not what was registered, or are no model.
+            errors.Unavailable: they cannot be had just now.
+        """
+        content = await self._files.read(project, target)
+        if target.file.format != "onnx":
+            return await self._children.load(project, target, self._files.path(target.file.digest))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._onnx, content, target)
+
+    def _onnx(self, content: bytes, target: Target) -> Here:
+        signature = Signature.from_json(target.signature)
+        model = OnnxModel(content, signature)
+        return Here(model, warm(model, target), self._pool, waiting=self._waiting)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def identity_of(project: str, target: Target) -> str:
+    """What tells two residents apart: deployments that serve the same version share one."""
+    return json.dumps([project, target.file.digest, target.signature], sort_keys=True)

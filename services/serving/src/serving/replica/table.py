@@ -1,0 +1,128 @@
+"""Which models answer under which names, right now: what requests look at, and the replica's loop writes."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from kit import errors
+from serving.domain.deployments import DeploymentNotFound
+from serving.domain.desired import Desired
+from serving.domain.revisions import Target
+from serving.domain.shares import choose
+from serving.replica.residents import Resident
+
+SECONDS = Histogram(
+    "trainyard_predict_seconds",
+    "From the read body to the answer, by who answered.",
+    ["project", "deployment", "revision"],
+    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+ROWS = Counter("trainyard_predicted_rows_total", "Rows answered.", ["project", "deployment", "revision"])
+REFUSED = Counter("trainyard_predict_refused_total", "Predictions not made.", ["project", "deployment", "revision"])
+SERVED = Gauge("trainyard_served_revisions", "Revisions that answer in this process.")
+
+
+class ModelNotReady(errors.Unavailable):
+    """The deployment is known, and its models are not loaded here yet."""
+
+
+class VersionNotServed(errors.NotFound):
+    """The deployment does not serve this version of its model."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """One model of a live revision."""
+
+    target: Target
+    resident: Resident
+
+
+@dataclass(frozen=True)
+class Live:
+    """A revision that answers."""
+
+    desired: Desired
+    answering: tuple[Answering, ...]
+    weights: tuple[int, ...] = field(init=False)
+    labels: tuple[str, str, str] = field(init=False)
+    """Of its metrics."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(one.target.weight for one in self.answering))
+        named = (self.desired.project, self.desired.name, str(self.desired.revision))
+        object.__setattr__(self, "labels", named)
+
+    def choose(self, request_id: str) -> Answering:
+        """Who answers this request, by weight."""
+        return self.answering[choose(self.weights, request_id)]
+
+    def of_version(self, version: str) -> Answering:
+        """
+        Raises:
+            VersionNotServed: none of the models is of this version.
+        """
+        for one in self.answering:
+            if str(one.target.version) == version:
+                return one
+        raise VersionNotServed(f"Deployment {self.desired.name} does not serve version {version[:100]}.")
+
+
+class Table:
+    """Looked up by the project of the caller and the deployment's name."""
+
+    def __init__(self) -> None:
+        self._live: dict[tuple[str, str], Live] = {}
+        self._known: set[tuple[str, str]] = set()
+        self.is_informed = False
+        """Whether this process ever heard what it is to serve."""
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(self._live.values())
+
+    def find(self, project: str, name: str) -> Live:
+        """
+        Raises:
+            DeploymentNotFound: the project has none of that name.
+            ModelNotReady: it has, and nothing of it is loaded here yet.
+        """
+        live = self._live.get((project, name))
+        if live is not None:
+            return live
+        if not self.is_informed or (project, name) in self._known:
+            raise ModelNotReady(f"Deployment {name[:100]} is not loaded yet.", retry_after=timedelta(seconds=1))
+        raise DeploymentNotFound(f"There is no deployment {name[:100]}.")
+
+    def of(self, deployment: uuid.UUID) -> Live | None:
+        """What answers for a deployment."""
+        return next((live for live in self if live.desired.deployment == deployment), None)
+
+    def know(self, desired: list[Desired]) -> None:
+        """These are all there are."""
+        self._known = {(it.project, it.name) for it in desired}
+        self.is_informed = True
+
+    def put(self, live: Live) -> None:
+        """From now on requests meet this revision; those under way finish with the one before."""
+        key = (live.desired.project, live.desired.name)
+        before = self._live.get(key)
+        self._live[key] = live
+        if before is not None and before.labels != live.labels:
+            _forget(before)
+        SERVED.set(len(self._live))
+
+    def drop(self, live: Live) -> None:
+        """Nothing answers there any more."""
+        del self._live[(live.desired.project, live.desired.name)]
+        _forget(live)
+        SERVED.set(len(self._live))
+
+
+def _forget(live: Live) -> None:
+    # Series of revisions that are gone would grow without end.
+    for metric in (SECONDS, ROWS, REFUSED):
+        if live.labels in metric._metrics:
+            metric.remove(*live.labels)

@@ -1,0 +1,122 @@
+"""`python -m serving.runner FD`: models that need scikit-learn, for one project, behind one socket.
+
+It ends when its parent does, and when it needs more memory than it may have it says so instead of answering.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kit import errors
+from models import formats
+from models.signature import Signature
+from models.skops_models import SkopsModel
+from serving.domain.revisions import File, Target
+from serving.replica.warming import warm
+from serving.runner import frames
+
+PR_SET_PDEATHSIG = 1
+
+
+class Loaded:
+    """What the child knows."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._models: dict[str, SkopsModel] = {}
+        self._turn = threading.Lock()
+
+    def serve(self) -> None:
+        """Until the parent closes its end. Loading goes on beside answering."""
+        with ThreadPoolExecutor(1) as answering, ThreadPoolExecutor(1) as loading:
+            while (message := _receive(self._channel)) is not None:
+                header, body = message
+                pool = loading if header["op"] == "load" else answering
+                pool.submit(self._do, header, body).add_done_callback(_must_not_fail)
+
+    def _do(self, header: dict[str, Any], body: bytes) -> None:
+        try:
+            said, parts = getattr(self, f"_{header['op']}")(header, body)
+        except MemoryError:
+            said, parts = {"ok": False, "kind": "memory", "detail": "The model needs more memory than it may have."}, []
+        except errors.Error as error:
+            said, parts = {"ok": False, "kind": "corrupt", "detail": error.detail}, []
+        except Exception as error:  # noqa: BLE001 - an estimator may raise anything; whoever asked must hear of it
+            said, parts = {"ok": False, "kind": "failed", "detail": f"{type(error).__name__}: {error}"[:300]}, []
+        with self._turn:
+            self._channel.sendall(frames.pack({"ok": True, **said, "id": header["id"]}, parts))
+
+    def _load(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
+        content = Path(header["path"]).read_bytes()
+        if formats.digest_of(content) != header["digest"]:
+            raise formats.ModelFileInvalid(f"The bytes are not those of {header['digest']}.")
+        model = SkopsModel(content, Signature.from_json(header["signature"]))
+        target = Target(
+            model="",
+            version=0,
+            digest="",
+            weight=0,
+            file=File("skops", "", header["digest"], len(content)),
+            signature=header["signature"],
+            example=header["example"],
+        )
+        seconds = warm(model, target)
+        self._models[header["model"]] = model
+        return {"seconds": seconds}, []
+
+    def _unload(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
+        self._models.pop(header["model"], None)
+        return {}, []
+
+    def _predict(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
+        return frames.answer_of(self._models[header["model"]].predict(frames.arrays_of(header["columns"], body)))
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], bytes] | None:
+    head = _exactly(channel, frames.HEAD.size)
+    if head is None:
+        return None
+    header, body = frames.sizes(head)
+    whole = _exactly(channel, header + body)
+    return None if whole is None else (orjson.loads(whole[:header]), whole[header:])
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = channel.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def _must_not_fail(done: "Future[None]") -> None:
+    if done.exception() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)  # the channel is broken: nobody hears us
+
+
+def main(argv: list[str]) -> int:
+    descriptor, memory = int(argv[0]), int(argv[1])
+    if sys.platform == "linux":
+        # Also when it computes for ever and does not see its parent's end of the channel close.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to end
+    with socket.socket(fileno=descriptor) as channel:
+        Loaded(channel).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

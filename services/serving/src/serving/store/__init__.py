@@ -1,0 +1,1 @@
+"""What serving keeps in its database."""
