@@ -54,7 +54,7 @@ class Services:
         asker = Caller(project, Role.VIEWER, caller.subject, caller.issuer)
 
         async def has_any(service: str) -> bool:
-            return bool((await self._get(service, asker, f"/v1/{NOUNS[service]}?page_size=1"))["items"])
+            return bool(await self._items(service, asker, f"/v1/{NOUNS[service]}?page_size=1"))
 
         return [NOUNS[service] for service, found in (await self._each(list(NOUNS), has_any)).items() if found]
 
@@ -66,26 +66,23 @@ class Services:
         """
         query = {"page_size": str(limit)} | ({} if token is None else {"page_token": token})
 
-        async def page(service: str) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = (await self._get(service, caller, f"/internal/v1/audit?{urlencode(query)}"))[
-                "items"
-            ]
-            return found
-
-        return await self._each(self.names, page)
+        return await self._each(
+            self.names, lambda service: self._items(service, caller, f"/internal/v1/audit?{urlencode(query)}")
+        )
 
     async def _each(self, services: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> dict[str, T]:
         return dict(zip(services, await asyncio.gather(*map(ask, services)), strict=True))
 
-    async def _get(self, service: str, caller: Caller, target: str) -> dict[str, Any]:
-        """The JSON object of a GET on behalf of `caller`."""
+    async def _items(self, service: str, caller: Caller, target: str) -> list[dict[str, Any]]:
+        """What a list holds, asked for on behalf of `caller`."""
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
         said = {"authorization": f"Bearer {token}", "x-request-id": telemetry.request_id.get()}
         headers = [(name, value) for name, value in said.items() if value is not None]
         status, document = await self._ask(Outgoing(service, "GET", target, headers))
-        if status != 200 or not isinstance(document, dict):
-            raise ServiceUnavailable(f"The service {service} answered {status}.")
-        return document
+        items = document.get("items") if isinstance(document, dict) else None
+        if status != 200 or not isinstance(items, list):
+            raise ServiceUnavailable(f"The service {service} answered {status}, which does not help here.")
+        return items
 
     async def _ask(self, request: Outgoing) -> tuple[int, Any]:
         try:

@@ -1,0 +1,53 @@
+"""Which copy of a service a request goes to."""
+
+from gateway.domain.endpoints import FAILURES, LONGEST, SHORTEST, Endpoint, Pool
+
+
+def picked(pool: Pool, now: float = 0.0, *avoid: str) -> str | None:
+    endpoint = pool.pick(now, avoid)
+    return endpoint.url if endpoint else None
+
+
+def test_the_one_with_the_least_to_do() -> None:
+    pool = Pool(["http://a/", "http://b"])
+    pool.endpoints[0].in_flight = 1
+
+    assert {picked(pool) for _ in range(4)} == {"http://b"}
+
+
+def test_equals_take_turns() -> None:
+    pool = Pool(["http://a", "http://b"])
+
+    assert [picked(pool) for _ in range(4)] == ["http://b", "http://a"] * 2
+
+
+def test_not_the_one_that_just_failed() -> None:
+    pool = Pool(["http://a", "http://b"])
+
+    assert {picked(pool, 0.0, "http://a") for _ in range(3)} == {"http://b"}
+    assert picked(pool, 0.0, "http://a", "http://b") is None
+
+
+def test_one_that_fails_again_and_again_is_left_alone_and_tried_now_and_then() -> None:
+    endpoint = Endpoint("http://a")
+    pool = Pool([])
+    pool.endpoints = [endpoint]
+    for _ in range(FAILURES - 1):
+        endpoint.failed(0.0)
+    assert picked(pool) == "http://a"
+    endpoint.failed(0.0)
+    assert picked(pool) is None
+    assert picked(pool, SHORTEST) == "http://a"  # a trial
+    assert picked(pool, SHORTEST) is None  # and one only
+    assert picked(pool, SHORTEST + LONGEST) == "http://a"  # of a trial nobody heard again
+    endpoint.answered()
+    assert picked(pool, SHORTEST + LONGEST) == "http://a"
+    assert picked(pool, SHORTEST + LONGEST) == "http://a"
+
+
+def test_the_pause_grows_to_an_end() -> None:
+    endpoint = Endpoint("http://a")
+    for _ in range(100):
+        endpoint.failed(0.0)
+
+    assert endpoint.ejected_until == LONGEST
