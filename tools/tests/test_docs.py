@@ -9,7 +9,7 @@ import pytest
 import settings_page
 
 from kit import errors
-from kit.problems import CODES, code_of, status_of
+from kit.problems import STATUS, code_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -26,9 +26,9 @@ def classes_of(source: Path) -> Iterator[tuple[str, list[str]]]:
             yield node.name, [ast.unparse(base) for base in node.bases]
 
 
-def problems() -> dict[str, int]:
-    """Every code that a service can answer with, and its status."""
-    found = {f"errors.{name}": kind for name, kind in KINDS.items()}
+def problems() -> dict[str, set[int]]:
+    """Every code that a service can answer with, and its status: of one name, each service may have its own."""
+    kinds: dict[str, set[type[errors.Error]]] = {f"errors.{name}": {kind} for name, kind in KINDS.items()}
     classes = [
         item
         for source in [*ROOT.glob("libs/*/src/**/*.py"), *ROOT.glob("services/*/src/**/*.py")]
@@ -36,16 +36,22 @@ def problems() -> dict[str, int]:
     ]
     for _ in range(3):  # errors of errors of errors
         for name, bases in classes:
-            kinds = [found[base] for base in bases if base in found]
-            if kinds:
-                found[name] = type(name, (kinds[0],), {})
-    named = {code_of(kind): status_of(kind) for kind in found.values() if kind is not errors.Error}
-    return {code: status for code, status in named.items() if code not in CODES} | FRAMEWORK
+            for base in bases:
+                for kind in list(kinds.get(base, ())):
+                    if kind is not errors.Error:  # what is of no kind never leaves a service
+                        kinds.setdefault(name, set()).add(next(k for k in kind.__mro__ if k in STATUS))
+    found: dict[str, set[int]] = {code: {status} for code, status in FRAMEWORK.items()}
+    for name, several in kinds.items():
+        code = code_of(type(name.removeprefix("errors."), (), {}))
+        for kind in several - {errors.Error}:
+            found.setdefault(code, set()).add(STATUS[kind])
+    return found
 
 
 def test_every_problem_has_a_heading_with_its_status() -> None:
     page = (ROOT / "docs" / "problems.md").read_text()
-    written = {code: int(status) for code, status in re.findall(r"^### ([a-z0-9-]+) \((\d{3})\)$", page, re.MULTILINE)}
+    headings = re.findall(r"^### ([a-z0-9-]+) \(([0-9, ]+)\)$", page, re.MULTILINE)
+    written = {code: {int(status) for status in several.split(", ")} for code, several in headings}
     assert written == problems()
 
 

@@ -23,7 +23,7 @@ def test_none_of_the_planted_bugs_is_gone() -> None:
     assert {mutant.name for mutant in mutants.mutants_in(mutants.PATCHES)} >= ORDERED
 
 
-@pytest.mark.parametrize("mutant", mutants.mutants_in(mutants.PATCHES), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", list(mutants.mutants_in(mutants.PATCHES)), ids=lambda mutant: mutant.name)
 def test_every_patch_fits_and_its_tests_are_there(mutant: Mutant) -> None:
     done = subprocess.run(
         ["git", "apply", "--check", str(mutant.patch)], cwd=mutants.ROOT, capture_output=True, text=True
