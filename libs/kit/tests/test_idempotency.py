@@ -114,6 +114,13 @@ async def test_without_a_key_every_post_is_its_own(client: httpx2.AsyncClient, e
     assert await count(engine, idempotency_keys) == 0
 
 
+async def test_what_has_no_effect_keeps_no_key(client: httpx2.AsyncClient, engine: AsyncEngine) -> None:
+    for content in (b"abc", b"de"):
+        answer = await client.post("/v1/lamps/measure", content=content, headers=KEY)
+        assert answer.json() == len(content)
+    assert await count(engine, idempotency_keys) == 0
+
+
 async def test_a_key_counts_in_its_project_alone(
     client: httpx2.AsyncClient, engine: AsyncEngine, key_folder: KeyFolder
 ) -> None:

@@ -250,6 +250,12 @@ def test_a_failure_is_an_exit_code_too(chosen: Settings) -> None:
     assert run("all", loops=fails) == main.FAILED
 
 
+@pytest.mark.parametrize("cause", ["refuse-start", "fail-beside"])
+def test_an_application_that_does_not_begin_or_end_well_is_a_failure(chosen: Settings, cause: str) -> None:
+    (chosen.work_dir / cause).touch()
+    assert run("api") == main.FAILED
+
+
 @pytest.mark.parametrize("arguments", [("api", "--fast"), ("fly",), ()])
 def test_what_cannot_be_understood_is_refused(
     chosen: Settings, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]

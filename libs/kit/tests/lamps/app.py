@@ -118,6 +118,13 @@ async def stream_lamp(request: Request, caller: CallerDep, engine: Engine) -> La
         return await make_lamp(connection, caller, name)
 
 
+@router.post("/v1/lamps/measure")
+@requires(Role.VIEWER, streams=True)
+async def measure_lamp(request: Request) -> int:
+    """A POST without an effect."""
+    return sum([len(chunk) async for chunk in bodies.chunks(request.receive)])
+
+
 @router.get("/v1/lamps")
 @requires(Role.VIEWER)
 async def list_lamps(caller: CallerDep, transaction: Transaction, page: PageDep) -> LampsOut:
