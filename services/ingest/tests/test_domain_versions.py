@@ -85,6 +85,12 @@ def test_a_child_that_vanished_says_nothing_of_its_source(ended: Ended) -> None:
         judge(ended)
 
 
+def test_what_a_report_says_can_be_stored_and_shown() -> None:
+    report = Report(outcome="refused", message="Line 2: 'a\0b\x1b[31m\ud800' é" + "x" * 2000)
+    assert report.message.startswith("Line 2: 'a\ufffdb\ufffd[31m\ufffd' é")
+    assert len(report.message) == 1000
+
+
 def test_a_version_is_named_with_its_dataset() -> None:
     assert version().reference == "flights@3"
 

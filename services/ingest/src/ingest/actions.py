@@ -115,6 +115,7 @@ async def make_version(connection: AsyncConnection, caller: Caller, dataset: str
     # Locked, so that two equal requests at one time make one version.
     found = await DatasetStore(connection).get(caller.project, dataset, lock=True)
     store = VersionStore(connection)
+    await store.close_upload(caller.project, source.digest)
     if (same := await store.same(found, source)) is not None:
         return Made(same, reused=True)
     blob = await blobs.find(connection, caller.project, source.digest)

@@ -2,9 +2,9 @@
 
 import enum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ingest.domain.settings import ColumnSpec, DatasetSettings
 from ingest.domain.splits import Side
@@ -60,10 +60,15 @@ class ShardFile(_Model):
     split: Side
 
 
+def printable(text: str) -> str:
+    """At most 1,000 characters that every database and terminal takes: what a source says may hold anything."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text[:1000])
+
+
 class Report(_Model):
     outcome: Literal["ready", "refused"]
     reason: str = ""
-    message: str = ""
+    message: Annotated[str, AfterValidator(printable)] = ""
     columns: list[ColumnSpec] = []
     rows_in: int = 0
     rows: int = 0

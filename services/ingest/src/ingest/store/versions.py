@@ -185,6 +185,12 @@ class VersionStore:
         renewed = statement.on_conflict_do_update(index_elements=["project", "digest"], set_={"created_at": NOW})
         await self._connection.execute(renewed)
 
+    async def close_upload(self, project: str, digest: str) -> None:
+        """A version is made of the upload: it waits no more, whatever becomes of the version."""
+        await self._connection.execute(
+            sa.delete(uploads).where(uploads.c.project == project, uploads.c.digest == digest)
+        )
+
     async def open_uploads(self, project: str, *, since: timedelta) -> int:
         """How many uploads are kept for a version that nobody has made of them yet."""
         linked = sa.exists().where(blob_links.c.project == uploads.c.project, blob_links.c.digest == uploads.c.digest)
