@@ -1,40 +1,35 @@
 """A stream of rows: every row once, in order, also for a client that was cut off and comes back."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from kit import errors, problems, sse
 from kit.sse import Event
 
-pytestmark = pytest.mark.anyio
 SOON = timedelta(milliseconds=1)
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 class Rows:
     """Rows that come in as they are read: each look finds one batch more."""
 
-    def __init__(self, *batches, failures=()):
+    def __init__(self, *batches: list[int], failures: Sequence[Exception | None] = ()) -> None:
         self.coming = list(batches)
-        self.rows = []
+        self.rows: list[int] = []
         self.failures = list(failures)
-        self.asked = []
+        self.asked: list[str | None] = []
 
-    async def done(self):
+    async def done(self) -> bool:
         finished = not self.coming
         if self.coming:
             self.rows += self.coming.pop(0)
         return finished
 
-    async def fetch_after(self, last):
+    async def fetch_after(self, last: str | None) -> list[Event]:
         self.asked.append(last)
         if last is not None and not last.isdigit():
             raise errors.Malformed("Last-Event-ID is none of ours.")
@@ -43,25 +38,26 @@ class Rows:
         return [Event(str(n), "line", {"message": f"line {n}"}) for n in self.rows if n > int(last or 0)]
 
 
-async def read(rows, *, heartbeat=sse.HEARTBEAT, **headers):
+async def read(rows: Rows, *, heartbeat: timedelta = sse.HEARTBEAT, seen: str | None = None) -> httpx2.Response:
     app = FastAPI()
     problems.install(app)
 
     @app.get("/")
-    async def follow_lines(request: Request):
+    async def follow_lines(request: Request) -> Response:
         assert sse.wanted(request)
         return await sse.stream(request, rows.fetch_after, rows.done, poll=SOON, heartbeat=heartbeat)
 
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.get("/", headers={"accept": "text/event-stream", **headers})
+        given = {} if seen is None else {"last-event-id": seen}
+        return await client.get("/", headers={"accept": "text/event-stream", **given})
 
 
-def ids_of(response):
+def ids_of(response: httpx2.Response) -> list[str]:
     return [line.removeprefix("id: ") for line in response.text.splitlines() if line.startswith("id: ")]
 
 
-async def test_all_rows_come_in_order_and_then_the_end():
+async def test_all_rows_come_in_order_and_then_the_end() -> None:
     response = await read(Rows([1, 2], [], [3]))
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-store"
@@ -70,43 +66,43 @@ async def test_all_rows_come_in_order_and_then_the_end():
     assert response.text.endswith("event: end\ndata: {}\n\n")
 
 
-async def test_a_client_that_comes_back_gets_what_it_has_not_seen():
-    response = await read(Rows([1, 2], [3]), **{"last-event-id": "2"})
+async def test_a_client_that_comes_back_gets_what_it_has_not_seen() -> None:
+    response = await read(Rows([1, 2], [3]), seen="2")
     assert ids_of(response) == ["3"]
 
 
-async def test_a_row_that_came_with_the_end_is_not_left_out():
+async def test_a_row_that_came_with_the_end_is_not_left_out() -> None:
     rows = Rows([1])
     response = await read(rows)
     assert ids_of(response) == ["1"]
     assert rows.asked == [None, "1"]
 
 
-async def test_silence_is_filled_with_comments():
+async def test_silence_is_filled_with_comments() -> None:
     response = await read(Rows([], [], [], [], [1]), heartbeat=2 * SOON)
     assert ": waiting\n\n" in response.text
     assert ids_of(response) == ["1"]
 
 
-async def test_a_bad_last_event_id_is_a_problem_and_no_stream():
-    response = await read(Rows([1]), **{"last-event-id": "x"})
+async def test_a_bad_last_event_id_is_a_problem_and_no_stream() -> None:
+    response = await read(Rows([1]), seen="x")
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_database_that_is_away_for_a_while_does_not_cut_the_stream():
+async def test_a_database_that_is_away_for_a_while_does_not_cut_the_stream() -> None:
     lost = sa.exc.OperationalError("select", {}, Exception("gone"), connection_invalidated=True)
     response = await read(Rows([1], [2], failures=[None, lost]))
     assert ids_of(response) == ["1", "2"]
     assert response.text.endswith("event: end\ndata: {}\n\n")
 
 
-async def test_a_defect_cuts_the_stream_without_an_end():
+async def test_a_defect_cuts_the_stream_without_an_end() -> None:
     wrong = sa.exc.ProgrammingError("select", {}, Exception("no such table"))
     with pytest.raises(sa.exc.ProgrammingError):
         await sse._look(Rows([1], failures=[wrong]).fetch_after, Rows().done, None)
 
 
-async def test_a_page_is_what_others_want():
+async def test_a_page_is_what_others_want() -> None:
     scope = {"type": "http", "headers": [(b"accept", b"application/json")]}
     assert not sse.wanted(Request(scope))

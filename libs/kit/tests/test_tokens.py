@@ -176,7 +176,7 @@ OTHER = OKPKey.generate_key("Ed25519")
             "signed with the public key as a password",
             header=HEADER | {"alg": "HS256"},
             algorithm="HS256",
-            key=OctKey.import_key(JWK["x"]),
+            key=OctKey.import_key(str(JWK["x"])),
         ),
         pytest.param(lambda: "", id="empty"),
         pytest.param(lambda: "a.b.c", id="not base64"),

@@ -9,32 +9,25 @@ from fastapi import FastAPI
 from kit import problems
 from kit.waiting import DurationInvalid, Wait, duration_of, until
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("500ms", 0.5), ("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400), ("0s", 0)]
 )
-def test_a_time_span_is_a_number_and_a_unit(text, seconds):
+def test_a_time_span_is_a_number_and_a_unit(text: str, seconds: float) -> None:
     assert duration_of(text, pointer="#/deadline") == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1.5s", "1 s", "1w", "٣s", "9999999999s"])
-def test_anything_else_is_refused_with_its_place(text):
+def test_anything_else_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(DurationInvalid) as refused:
         duration_of(text, pointer="#/deadline")
     assert refused.value.errors[0]["pointer"] == "#/deadline"
 
 
-async def test_what_is_done_already_is_not_waited_for():
-    looks = []
+async def test_what_is_done_already_is_not_waited_for() -> None:
+    looks: list[int] = []
 
-    async def read():
+    async def read() -> str:
         looks.append(1)
         return "ready"
 
@@ -42,18 +35,18 @@ async def test_what_is_done_already_is_not_waited_for():
     assert len(looks) == 1
 
 
-async def test_a_wait_ends_with_the_change():
+async def test_a_wait_ends_with_the_change() -> None:
     phases = iter(["pending", "pending", "ready"])
 
-    async def read():
+    async def read() -> str:
         return next(phases)
 
     assert await until(read, lambda found: found == "ready", timedelta(seconds=60)) == "ready"
 
 
 @pytest.mark.parametrize("wait", [timedelta(0), timedelta(milliseconds=80)])
-async def test_a_wait_ends_in_time_without_a_change(wait):
-    async def read():
+async def test_a_wait_ends_in_time_without_a_change(wait: timedelta) -> None:
+    async def read() -> str:
         return "pending"
 
     assert await until(read, lambda found: found == "ready", wait) == "pending"
@@ -63,7 +56,7 @@ async def test_a_wait_ends_in_time_without_a_change(wait):
     ("query", "status", "answer"),
     [("", 200, 0), ("?wait=2s", 200, 2), ("?wait=9h", 200, 60), ("?wait=soon", 422, None), ("?wait=", 422, None)],
 )
-async def test_the_query_says_how_long_and_a_minute_is_the_most(query, status, answer):
+async def test_the_query_says_how_long_and_a_minute_is_the_most(query: str, status: int, answer: int | None) -> None:
     app = FastAPI()
     problems.install(app)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kit import main
 from kit.reconcile import first
-from lamps.app import Settings, create_app
+
+from .app import Settings, create_app
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:
