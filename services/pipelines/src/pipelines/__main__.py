@@ -1,0 +1,17 @@
+"""python -m pipelines api | reconcile | all | migrate"""
+
+import sys
+
+from kit.main import run
+from pipelines.actions import SERVICE
+from pipelines.app import create_app, loops
+from pipelines.settings import Settings
+
+
+def main() -> int:
+    """The command line."""
+    return run(SERVICE, settings=Settings, create_app=create_app, loops=loops)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Expressions, judged by a child process: one that is hostile hangs, bloats or ends that child and nothing else."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kit import children, errors
+from pipelines.domain.expressions import Verdict
+
+MEMORY = 256 << 20
+DEADLINE = timedelta(seconds=10)
+OUTPUT = 4 << 20
+AT_ONCE = 2
+_REASONS = {
+    "memory": "takes too much memory",
+    "deadline": "takes too long",
+    "output": "says more than it may",
+}
+
+
+class ChildExpressions:
+    """Starts a child for each set of expressions. Few at one time: they cost processors, not waiting."""
+
+    def __init__(self, *, memory: int = MEMORY, deadline: timedelta = DEADLINE) -> None:
+        self._memory = memory
+        self._deadline = deadline
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._folder = Path(tempfile.gettempdir())
+
+    async def compile(self, expressions: list[str]) -> list[str | None]:
+        """For each: what is wrong with it, or None."""
+        return [verdict.error or None for verdict in await self._judge(expressions, None)]
+
+    async def evaluate(self, expressions: Sequence[str], data: Mapping[str, Any]) -> list[Verdict]:
+        """For each: true, false, or an error. Nothing behind the first that ended the child is evaluated."""
+        return await self._judge(expressions, data)
+
+    async def _judge(self, expressions: Sequence[str], data: Mapping[str, Any] | None) -> list[Verdict]:
+        task = orjson.dumps({"expressions": list(expressions), "data": data})
+        async with self._turns:
+            ended = await children.run(
+                [sys.executable, "-I", "-m", "pipelines.cel"],
+                stdin=task,
+                memory=self._memory,
+                deadline=self._deadline,
+                output=OUTPUT,
+                env={"PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "1"},
+                cwd=self._folder,
+            )
+        verdicts = [_verdict(line) for line in ended.out.split(b"\n")[:-1]]
+        if len(verdicts) == len(expressions):
+            return verdicts
+        if ended.reason is None and ended.code >= 0:
+            raise errors.Unavailable("The expressions cannot be evaluated just now.")
+        culprit = Verdict(None, _REASONS.get(ended.reason or "", "ends its evaluator"))
+        unknown = Verdict(None, "was not evaluated: one before it is at fault")
+        return [*verdicts, culprit, *[unknown] * (len(expressions) - len(verdicts) - 1)]
+
+
+def _verdict(line: bytes) -> Verdict:
+    said = json.loads(line)
+    return Verdict(said["value"], said["error"])

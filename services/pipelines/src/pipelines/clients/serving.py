@@ -1,0 +1,68 @@
+"""What pipelines ask of serving."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from kit import errors
+from kit.clients import Principal, ServiceClient
+from pipelines.clients.ingest import Status
+
+
+class Target(BaseModel):
+    model: str
+    version: int
+
+
+class Revision(BaseModel):
+    id: str | int
+    targets: list[Target] = []
+
+
+class Deployment(BaseModel):
+    """A deployment, as far as it is read here."""
+
+    name: str
+    models: list[dict[str, Any]] = []
+    generation: int
+    status: Status
+    revision: Revision | None = None
+
+    @property
+    def serves(self) -> list[str]:
+        """The model versions that answer now."""
+        targets = self.revision.targets if self.revision else []
+        return [f"{target.model}@{target.version}" for target in targets]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its phase is an answer to what was asked for last."""
+        return self.status.observed_generation in (None, self.generation)
+
+
+@dataclass(frozen=True)
+class ServingClient:
+    """Deployments."""
+
+    service: ServiceClient
+
+    async def deployment(self, principal: Principal, name: str) -> Deployment:
+        answer = await self.service.request(principal, "GET", f"/v1/deployments/{name}")
+        return Deployment.model_validate_json(answer.content)
+
+    async def put(self, principal: Principal, name: str, body: dict[str, Any]) -> Deployment:
+        """Make it, or have it serve this. The same changes nothing.
+
+        Raises:
+            errors.PreconditionFailed: somebody else changed it at the same moment.
+        """
+        path = f"/v1/deployments/{name}"
+        headers = {}
+        try:
+            found = await self.service.request(principal, "GET", path)
+            headers["if-match"] = found.headers["etag"]
+        except errors.NotFound:
+            pass
+        answer = await self.service.request(principal, "PUT", path, json=body, headers=headers)
+        return Deployment.model_validate_json(answer.content)
