@@ -7,6 +7,7 @@ a folder's own path makes its own.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,13 +29,18 @@ def runs(root: Path) -> Iterator[tuple[list[str], str]]:
     yield ["tools"], "tools:tools/tests"
     for example in sorted(root.glob("examples/*")):
         here = str(example.relative_to(root))
-        yield [here], f"{here}:{here}/tests"
-    for folder in sorted(path for path in root.rglob("tests") if (path.parent / "src").is_dir()):
+        yield [here], f"{here}:{here}/tests:sdk/tests"  # the client has a fake suite
+    for folder in sorted(source.parent / "tests" for source in sources if (source.parent / "tests").is_dir()):
         here = str(folder.relative_to(root))
-        yield [here], here
+        yield [here], "" if is_package(folder) else here
     for folder in sorted({path.parent for path in root.glob("tests/*/test_*.py")}):
         here = str(folder.relative_to(root))
         yield [here], here
+
+
+def is_package(folder: Path) -> bool:
+    """Whether its tests name their helpers by `from .helpers import …`, as pytest's importlib mode lets them."""
+    return any(re.search(r"^from \.", file.read_text(), re.MULTILINE) for file in folder.glob("*.py"))
 
 
 def mypy(folders: list[str], path: str) -> int:

@@ -1,15 +1,14 @@
 """Nothing is left out of the types."""
 
 import check_types
+import size_gate
 
 
 def test_every_folder_with_python_is_checked() -> None:
     checked = [folder for folders, _ in check_types.runs(check_types.ROOT) for folder in folders]
     assert len(checked) == len(set(checked))
-    for file in check_types.ROOT.rglob("*.py"):
-        path = file.relative_to(check_types.ROOT)
-        if not path.parts[0].startswith(".") and path.name != "conftest.py":
-            assert any(str(path).startswith(f"{folder}/") for folder in checked), path
+    for path in size_gate.sources(check_types.ROOT):
+        assert any(f"{path}/".startswith(f"{folder}/") for folder in checked), path
 
 
 def test_helpers_are_found_beside_their_tests() -> None:
