@@ -112,8 +112,9 @@ def _keeping_keys(settings: Settings, ring: KeyRing) -> Loop:
     async def loop(stop: asyncio.Event) -> None:
         wakeup = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
-            group.create_task(ring.keep_current(every=settings.refresh_seconds, wakeup=wakeup, stop=stop))
+            listening = group.create_task(listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
+            await ring.keep_current(every=settings.refresh_seconds, wakeup=wakeup, stop=stop)
+            listening.cancel()  # it looks up once a second only
 
     return loop
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.api import exchange
 from gateway.api.exchange import Incoming
 from gateway.api.state import Parts
-from gateway.clients.upstreams import Outgoing
+from gateway.clients.upstreams import SOON, Outgoing, ServiceUnavailable
 from gateway.domain import headers as rules
 from gateway.domain.requests import body_limit, service_of
 from kit import errors, telemetry
@@ -38,8 +38,8 @@ class Proxy:
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})
         except (errors.Error, aiohttp.ClientError) as exc:
-            if isinstance(exc, errors.Error) and not incoming.answering:
-                await answer_problem(scope, send, exc)
+            if not incoming.answering:
+                await answer_problem(scope, send, exc if isinstance(exc, errors.Error) else _broke_off(scope))
                 return
             # In the middle of an answer: nothing more is sent, and the connection ends without the last chunk,
             # so that the client cannot take a part for the whole.
@@ -76,6 +76,11 @@ class Proxy:
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("ascii")
         return Outgoing(service, scope["method"], target, rules.forwarded(headers, said), body)
+
+
+def _broke_off(scope: Scope) -> ServiceUnavailable:
+    scope["state"].pop("passed_on", None)
+    return ServiceUnavailable(f"The service {service_of(scope['path'])} broke off.", retry_after=SOON)
 
 
 async def _return(response: aiohttp.ClientResponse, incoming: Incoming, send: Send) -> None:
