@@ -43,10 +43,9 @@ class DeploymentStore:
         values = {"id": uuid7(), "project": project, "name": name, "models": _documents(models), **_status(BEGUN)}
         free = deployments.c.removed_at.is_(None)
         insert = pg.insert(deployments).values(values)
-        made = await self._connection.execute(
-            insert.on_conflict_do_nothing(index_elements=["project", "name"], index_where=free)
-        )
-        return await self.get(project, name) if made.rowcount == 1 else None
+        made = insert.on_conflict_do_nothing(index_elements=["project", "name"], index_where=free)
+        row = (await self._connection.execute(made.returning(deployments.c.id))).one_or_none()
+        return None if row is None else await self.get(project, name)
 
     async def get(self, project: str, name: str, *, lock: bool = False) -> Deployment:
         """
