@@ -116,3 +116,4 @@ def configure_logging(service: str, *, stream: TextIO = sys.stderr, level: int =
     root.setLevel(level)
     for noisy in ("uvicorn.access", "httpx2", "httpcore2", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # who gave up says so; a second try is nothing to warn of
