@@ -1,8 +1,6 @@
 """What the tests of the registry share."""
 
-import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -10,17 +8,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `model_makers`
-
-from model_makers import Trainer
-
 from kit.app import Service
 from kit.blobs import BlobStore
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
 from registry.app import create_app
 from registry.settings import Settings
-
-Headers = Callable[..., dict[str, str]]
+from registry.testing import Headers, Trainer
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
-"""Manifests, and a registry in this process to send them to: what its tests share."""
+"""What the tests of the registry, and of those who talk to it, share. Nothing in production imports it."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
+Headers = Callable[..., dict[str, str]]
+"""Of the fixture `headers`: what a request says of its caller."""
 FILE = b"the bytes of a model"
 JOB = "018f0000-0000-7000-8000-000000000001"
 
