@@ -151,3 +151,26 @@ def test_only_a_clear_word_ends_an_attempt_and_it_is_passed_on_once(status, cont
             assert transport.called.wait_for(lambda: len(transport.sent) >= 3, timeout=5)
         reporter.close()
     assert len(calls) == told
+
+
+def test_what_is_refused_is_let_go_and_the_rest_goes_out(capfd):
+    told = Told(status=422, content=b"bad line")
+    sent = reported(told)
+    assert len([path for path, _ in sent if path == "/logs"]) == 1
+    assert "logs refused: bad line" in capfd.readouterr().err
+
+
+def test_a_batch_is_smaller_than_what_the_trainer_takes():
+    entries = [{"message": "x" * reporting.MAX_MESSAGE}] * 100
+    taken = reporting._batch_of(entries)
+    assert 1 < len(taken) < 100
+    assert sum(len(entry["message"]) for entry in taken) <= reporting.MAX_BYTES
+    assert reporting._batch_of([{"message": "x" * 2 * reporting.MAX_BYTES}] * 2) == [
+        entries[0] | {"message": "x" * 2**20}
+    ]
+
+
+def test_a_line_holds_nothing_that_json_cannot_say():
+    reporter = Reporter(Told().client(), beat=BEAT, over=lambda: None)
+    reporter.log("info", "a\0b\udcffc")
+    assert reporter._waiting["logs"][0]["message"] == "a\N{REPLACEMENT CHARACTER}b?c"

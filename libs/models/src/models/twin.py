@@ -2,7 +2,7 @@
 
 Conversion of some fitted models takes minutes or never ends (with double inputs skl2onnx looks for the float beside an
 infinite threshold for ever), and others need much memory: the parent asks `make`, the child is
-`python -m models.twin_child FOLDER`, and they meet over files in that folder.
+`python -m models.twin_child FOLDER PID`, and they meet over files in that folder.
 """
 
 import json
@@ -51,7 +51,7 @@ def make(
 
 
 def _judged_by_child(folder: Path, deadline: timedelta, environment: Mapping[str, str]) -> Verdict:
-    command = [sys.executable, "-m", "models.twin_child", str(folder)]
+    command = [sys.executable, "-m", "models.twin_child", str(folder), str(os.getpid())]
     try:
         # Also when this process is told to stop, `run` ends the child before it lets go.
         child = subprocess.run(  # noqa: S603  # our own interpreter and module

@@ -6,6 +6,7 @@ wait, and only the word that the attempt is over ends it.
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,13 @@ from typing import Any
 import httpx2
 
 OVER = frozenset({401, 403, 404, 409, 410})
+REFUSED = frozenset({400, 413, 415, 422})
+"""What will not be taken however often it is sent: the job goes on without these lines."""
 MAX_WAITING = 10_000
 MAX_BATCH = 500
 MAX_MESSAGE = 16_384
+MAX_BYTES = 512 << 10
+"""Of a batch: the trainer takes a MiB of JSON."""
 TICK = timedelta(seconds=1)
 FAREWELL = timedelta(seconds=5)
 
@@ -44,7 +49,7 @@ class Reporter:
 
     def log(self, level: str, message: str) -> None:
         """A line of the job's log."""
-        self._add("logs", {"level": level, "message": message[:MAX_MESSAGE]})
+        self._add("logs", {"level": level, "message": _clean(message)[:MAX_MESSAGE]})
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
         """A point of a metric."""
@@ -87,7 +92,7 @@ class Reporter:
         for kind, envelope in (("logs", "entries"), ("metrics", "points")):
             while True:
                 with self._lock:
-                    batch = self._waiting[kind][:MAX_BATCH]
+                    batch = _batch_of(self._waiting[kind])
                 if not batch:
                     break
                 if not self._send(kind, {envelope: batch}):
@@ -104,12 +109,29 @@ class Reporter:
             return False
         if response.status_code in OVER or (kind == "heartbeat" and _says_stop(response)):
             self._end()
-        return response.is_success
+        if response.status_code in REFUSED:
+            sys.stderr.write(f"{kind} refused: {response.text[:500]}\n")  # a log record would come back here
+        return response.is_success or response.status_code in REFUSED
 
     def _end(self) -> None:
         if not self._said_over:
             self._said_over = True
             self._over()
+
+
+def _clean(message: str) -> str:
+    """Text as JSON may have it: a library may print anything."""
+    return message.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _batch_of(waiting: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first that wait, as many as one request takes; one at least."""
+    size = 0
+    for index, entry in enumerate(waiting[:MAX_BATCH]):
+        size += len(json.dumps(entry))
+        if size > MAX_BYTES:
+            return waiting[: max(index, 1)]
+    return waiting[:MAX_BATCH]
 
 
 def _says_stop(response: httpx2.Response) -> bool:

@@ -1,0 +1,78 @@
+"""What the tests of the trainer share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from neighbours import Neighbours
+from trainers_at_work import Trainer
+
+from kit import tokens
+from kit.clients import ServiceClient, http_client
+from kit.testing import client_of
+from trainer.app import create_app
+from trainer.clients.ingest import IngestClient
+from trainer.clients.registry import RegistryClient
+from trainer.settings import Settings
+
+
+@pytest.fixture
+async def engine(engine_of):
+    return await engine_of("trainer")
+
+
+@pytest.fixture
+def neighbours():
+    neighbours = Neighbours()
+    yield neighbours
+    neighbours.close()
+
+
+@pytest.fixture
+def settings(database_url, key_folder, objects_url, tmp_path):
+    return Settings(
+        database_url=database_url("trainer"),
+        private_key_file=key_folder.private("trainer"),
+        public_keys_file=key_folder.public,
+        objects_url=objects_url,
+        work_dir=tmp_path / "work",
+        ingest_url="http://ingest",
+        registry_url="http://registry",
+        trainer_url="http://service",
+    )
+
+
+@pytest.fixture
+async def app(engine, settings):
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app, key_folder):
+    """An editor of the project blue."""
+    async with client_of(app, key_folder.headers("trainer", project="blue")) as client:
+        yield client
+
+
+@pytest.fixture
+async def ingest(neighbours, key_folder):
+    async with http_client(neighbours.url) as http:
+        yield IngestClient(ServiceClient(http, tokens.load_signer(key_folder.private("trainer")), "ingest"))
+
+
+@pytest.fixture
+async def registry(neighbours, key_folder):
+    async with http_client(neighbours.url) as http:
+        yield RegistryClient(ServiceClient(http, tokens.load_signer(key_folder.private("trainer")), "registry"))
+
+
+@pytest.fixture
+def trainer(tmp_path, database_url, _sweep, key_folder, objects_url):
+    """The trainer as processes, not started yet."""
+    database_url("trainer")
+    _sweep("trainer")
+    with Trainer(tmp_path, database_url, key_folder, objects_url) as trainer:
+        yield trainer
