@@ -1,6 +1,8 @@
 """A job names an estimator of the allow-list with parameters that it takes; anything else is said with its place."""
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +17,14 @@ FOREST = "sklearn.ensemble.RandomForestClassifier"
 MLP = "sklearn.neural_network.MLPRegressor"
 
 
-def mistakes_of(call, *args, **kwargs):
+def mistakes_of(call: Callable[..., object], *args: object, **kwargs: Any) -> dict[str, str]:
     with pytest.raises(errors.Invalid) as caught:
         call(*args, **kwargs)
     return {place["pointer"]: place["detail"] for place in caught.value.errors}
 
 
 @pytest.mark.parametrize("path", ESTIMATORS)
-def test_every_parameter_of_the_table_is_one_of_scikit_learn(path):
+def test_every_parameter_of_the_table_is_one_of_scikit_learn(path: str) -> None:
     module, _, name = path.rpartition(".")
     known = getattr(importlib.import_module(module), name)().get_params()
     kind = ESTIMATORS[path]
@@ -34,12 +36,12 @@ def test_every_parameter_of_the_table_is_one_of_scikit_learn(path):
             assert any(rule.takes(default) for rule in rules), (parameter, default)
 
 
-def test_an_unknown_estimator_is_answered_with_the_known_ones():
+def test_an_unknown_estimator_is_answered_with_the_known_ones() -> None:
     said = mistakes_of(estimator_kind, "os.system", {}, "classification")
     assert all(path in said["#/estimator/class"] for path in ESTIMATORS)
 
 
-def test_a_regressor_does_not_classify():
+def test_a_regressor_does_not_classify() -> None:
     said = mistakes_of(estimator_kind, MLP, {}, "classification")
     assert HIST in said["#/estimator/class"]
     assert MLP not in said["#/estimator/class"].partition("choose")[2]
@@ -63,7 +65,9 @@ def test_a_regressor_does_not_classify():
         (FOREST, "max_samples", 1.5, "a fraction above 0 to 1"),
     ],
 )
-def test_a_parameter_out_of_bounds_is_named_with_what_it_may_be(path, parameter, value, said):
+def test_a_parameter_out_of_bounds_is_named_with_what_it_may_be(
+    path: str, parameter: str, value: Any, said: str
+) -> None:
     mistakes = mistakes_of(estimator_kind, path, {parameter: value, "max_depth": 3}, "classification")
     assert list(mistakes) == [f"#/estimator/parameters/{parameter}"]
     assert said in mistakes[f"#/estimator/parameters/{parameter}"]
@@ -72,7 +76,7 @@ def test_a_parameter_out_of_bounds_is_named_with_what_it_may_be(path, parameter,
 @pytest.mark.parametrize(
     ("sizes", "good"), [([10, 10], True), ([], False), ([0], False), (10, False), ([1] * 11, False)]
 )
-def test_layers_are_an_array_of_sizes(sizes, good):
+def test_layers_are_an_array_of_sizes(sizes: Any, good: bool) -> None:
     if good:
         kind = estimator_kind(MLP, {"hidden_layer_sizes": sizes}, "regression")
         columns = (Field("a", "number"),)
@@ -84,7 +88,7 @@ def test_layers_are_an_array_of_sizes(sizes, good):
         assert "an array of an integer" in said["#/estimator/parameters/hidden_layer_sizes"]
 
 
-def test_auto_is_decided_by_the_estimator():
+def test_auto_is_decided_by_the_estimator() -> None:
     decided = {
         path: (kind.steps.numeric, kind.steps.categories)
         for path, kind in ESTIMATORS.items()
@@ -97,7 +101,7 @@ def test_auto_is_decided_by_the_estimator():
     }
 
 
-def test_what_was_chosen_is_taken():
+def test_what_was_chosen_is_taken() -> None:
     assert steps_of(ESTIMATORS[FOREST], "passthrough", "one_hot", False).numeric == "passthrough"
     assert steps_of(ESTIMATORS[HIST], "impute_median", "auto", True).add_indicator
 
@@ -111,11 +115,11 @@ def test_what_was_chosen_is_taken():
         (HIST, ("auto", "hash", False), "#/preprocessing/categories"),
     ],
 )
-def test_preprocessing_that_does_not_fit_is_refused(path, choice, pointer):
+def test_preprocessing_that_does_not_fit_is_refused(path: str, choice: tuple[str, str, bool], pointer: str) -> None:
     assert list(mistakes_of(steps_of, ESTIMATORS[path], *choice)) == [pointer]
 
 
-def test_categorical_features_are_found_behind_the_numbers():
+def test_categorical_features_are_found_behind_the_numbers() -> None:
     columns = (Field("a", "string"), Field("n", "number"), Field("b", "string"), Field("t", "timestamp"))
     kind = ESTIMATORS[HIST]
     pipeline = pipeline_of(columns, kind, {"categorical_features": ["b"]}, steps=kind.steps)

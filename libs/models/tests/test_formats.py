@@ -7,7 +7,9 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skops import io as skops
-from worlds import fitted, signature_of, world_of
+from worlds import World, fitted, signature_of, world_of
 
 from models import formats
 from models.estimators import ESTIMATORS
@@ -26,7 +28,7 @@ LOGISTIC = "sklearn.linear_model.LogisticRegression"
 SMALL = {"n_estimators": 5, "max_iter": 5}
 
 
-def small(path, world, **extra):
+def small(path: str, world: World, **extra: Any) -> Any:
     kind = ESTIMATORS[path]
     parameters = {name: value for name, value in SMALL.items() if name in kind.parameters and not kind.scales} | extra
     targets = world.late if kind.task == "classification" else world.delay
@@ -36,7 +38,7 @@ def small(path, world, **extra):
 
 
 @pytest.mark.parametrize("path", ESTIMATORS)
-def test_every_estimator_loads_again_and_answers_to_the_last_bit(path):
+def test_every_estimator_loads_again_and_answers_to_the_last_bit(path: str) -> None:
     world = world_of(200)
     model = small(path, world)
     content = formats.dumps(model)
@@ -66,13 +68,13 @@ def test_every_estimator_loads_again_and_answers_to_the_last_bit(path):
         ("sklearn.linear_model.Ridge", {"positive": True}),
     ],
 )
-def test_every_choice_of_parameters_loads_again(path, extra):
+def test_every_choice_of_parameters_loads_again(path: str, extra: dict[str, Any]) -> None:
     content = formats.dumps(small(path, world_of(200), **extra))
     assert formats.dumps(formats.load(content)) == content
 
 
 @pytest.mark.parametrize("path", ["HistGradientBoostingClassifier", "GradientBoostingClassifier"])
-def test_more_than_two_classes_load_again(path):
+def test_more_than_two_classes_load_again(path: str) -> None:
     world = world_of(200)
     three = np.digitize(world.delay, np.quantile(world.delay, [0.3, 0.6]))
     content = formats.dumps(fitted(f"sklearn.ensemble.{path}", world, three))
@@ -80,7 +82,7 @@ def test_more_than_two_classes_load_again(path):
 
 
 @pytest.mark.parametrize("loss", ["gamma", "poisson"])
-def test_losses_of_positive_targets_load_again(loss):
+def test_losses_of_positive_targets_load_again(loss: str) -> None:
     world = world_of(200)
     path = "sklearn.ensemble.HistGradientBoostingRegressor"
     content = formats.dumps(fitted(path, world, np.exp(world.delay / 10), parameters={"loss": loss}))
@@ -98,7 +100,7 @@ for name in ("sklearn.ensemble.HistGradientBoostingClassifier", "sklearn.ensembl
 """
 
 
-def test_two_processes_write_the_same_bytes():
+def test_two_processes_write_the_same_bytes() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     digests = [
         subprocess.run(
@@ -113,12 +115,12 @@ def test_two_processes_write_the_same_bytes():
     assert digests[0].startswith(b"sha256:")
 
 
-def test_the_file_is_much_smaller_than_skops_own():
+def test_the_file_is_much_smaller_than_skops_own() -> None:
     model = small("sklearn.ensemble.RandomForestClassifier", world_of(200))
     assert len(formats.dumps(model)) * 4 < len(skops.dumps(model))
 
 
-def test_gaps_between_the_fields_of_records_are_zero():
+def test_gaps_between_the_fields_of_records_are_zero() -> None:
     aligned = np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 16})
     dirty, clean = (np.full(64, fill, np.uint8).view(aligned) for fill in (255, 0))
     for array in (dirty, clean):
@@ -131,13 +133,13 @@ def test_gaps_between_the_fields_of_records_are_zero():
     assert packed[0] == packed[1]
 
 
-def test_other_bytes_than_the_digest_names_are_refused():
+def test_other_bytes_than_the_digest_names_are_refused() -> None:
     content = formats.dumps(small(LOGISTIC, world_of(100)))
     with pytest.raises(ModelFileInvalid, match="not those of"):
         formats.load(content, digest=formats.digest_of(content + b" "))
 
 
-def changed(content, change):
+def changed(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """The archive with its description changed."""
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(packed, "w") as new:
@@ -147,7 +149,7 @@ def changed(content, change):
     return packed.getvalue()
 
 
-def planted(schema):
+def planted(schema: bytes) -> bytes:
     """The first step's name replaced by a call."""
     tree = json.loads(schema)
     call = {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "content": "x", "__id__": 1}
@@ -166,13 +168,13 @@ def planted(schema):
         (lambda schema: b"[]", "does not hold a pipeline"),
     ],
 )
-def test_a_changed_file_is_refused(change, said):
+def test_a_changed_file_is_refused(change: Callable[[bytes], bytes], said: str) -> None:
     content = formats.dumps(small(LOGISTIC, world_of(100)))
     with pytest.raises(ModelFileInvalid, match=said):
         formats.load(changed(content, change))
 
 
-def test_models_of_other_kinds_are_refused():
+def test_models_of_other_kinds_are_refused() -> None:
     clusters = Pipeline([("k", KMeans(2, n_init=1).fit(np.array([[0.0], [1.0], [2.0]])))])
     with pytest.raises(ModelFileInvalid, match="KMeans"):
         formats.load(skops.dumps(clusters))
@@ -183,12 +185,12 @@ def test_models_of_other_kinds_are_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04\x95pickle"])
-def test_what_is_not_an_archive_is_refused(content):
+def test_what_is_not_an_archive_is_refused(content: bytes) -> None:
     with pytest.raises(ModelFileInvalid, match="not a skops file"):
         formats.load(content)
 
 
-def test_an_archive_without_a_description_is_refused():
+def test_an_archive_without_a_description_is_refused() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("a.npy", b"")
@@ -196,7 +198,7 @@ def test_an_archive_without_a_description_is_refused():
         formats.load(packed.getvalue())
 
 
-def test_an_archive_that_unpacks_to_more_than_a_model_may_be_is_refused():
+def test_an_archive_that_unpacks_to_more_than_a_model_may_be_is_refused() -> None:
     content = bytearray(formats.dumps(small(LOGISTIC, world_of(100))))
     place = content.rindex(b"PK\x01\x02") + 24  # the unpacked size that the directory declares
     content[place : place + 4] = b"\xfe\xff\xff\xff"

@@ -1,5 +1,7 @@
 """Rows of a request become arrays, or each mistake is named with its place."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from worlds import signature_of, world_of
@@ -20,13 +22,13 @@ GOOD = {"n": 1.5, "i": 2, "b": True, "s/t": "UA", "t": "1970-01-01T01:00:00+01:0
 EMPTY = {"n": None, "i": 0, "b": None, "s/t": None, "t": None}
 
 
-def mistakes_of(body, signature=SIGNATURE):
+def mistakes_of(body: Any, signature: Signature = SIGNATURE) -> dict[str, str]:
     with pytest.raises(RowsInvalid) as caught:
         arrays_of(signature, body)
     return {place["pointer"]: place["detail"] for place in caught.value.errors}
 
 
-def test_rows_of_objects_become_one_array_per_column():
+def test_rows_of_objects_become_one_array_per_column() -> None:
     arrays = arrays_of(SIGNATURE, {"rows": [GOOD, EMPTY, dict(reversed(GOOD.items()))]})
     assert all(array.shape == (3, 1) for array in arrays.values())
     assert arrays["n"].dtype == arrays["i"].dtype == arrays["b"].dtype == np.float32
@@ -36,7 +38,7 @@ def test_rows_of_objects_become_one_array_per_column():
     assert arrays["t"][:, 0].tolist() == [0, MISSING_TIME, 0]
 
 
-def test_rows_of_arrays_may_have_their_columns_in_any_order():
+def test_rows_of_arrays_may_have_their_columns_in_any_order() -> None:
     columns = list(reversed(GOOD))
     body = {"columns": columns, "rows": [[GOOD[name] for name in columns], [EMPTY[name] for name in columns]]}
     same = arrays_of(SIGNATURE, {"rows": [GOOD, EMPTY]})
@@ -45,24 +47,24 @@ def test_rows_of_arrays_may_have_their_columns_in_any_order():
 
 
 @pytest.mark.parametrize("time", ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00", "1970-01-01"])
-def test_a_time_without_an_offset_is_utc(time):
+def test_a_time_without_an_offset_is_utc(time: str) -> None:
     assert arrays_of(SIGNATURE, {"rows": [GOOD | {"t": time}]})["t"].tolist() == [[0]]
 
 
-def test_a_time_keeps_its_microseconds_far_from_1970():
+def test_a_time_keeps_its_microseconds_far_from_1970() -> None:
     array = arrays_of(SIGNATURE, {"rows": [GOOD | {"t": "2250-06-01T00:00:00.000001Z"}]})["t"]
     assert array[0, 0] % 1_000_000 == 1
 
 
-def test_json_has_one_kind_of_number_so_5_0_is_an_integer():
+def test_json_has_one_kind_of_number_so_5_0_is_an_integer() -> None:
     assert arrays_of(SIGNATURE, {"rows": [GOOD | {"i": 5.0}, EMPTY]})["i"].tolist() == [[5], [0]]
 
 
-def test_the_largest_number_that_float32_holds_is_taken():
+def test_the_largest_number_that_float32_holds_is_taken() -> None:
     assert arrays_of(SIGNATURE, {"rows": [GOOD | {"n": 3e38}]})["n"][0, 0] == np.float32(3e38)
 
 
-def test_a_string_of_4096_bytes_is_taken():
+def test_a_string_of_4096_bytes_is_taken() -> None:
     assert arrays_of(SIGNATURE, {"rows": [GOOD | {"s/t": "x" * 4096}]})["s/t"][0, 0] == "x" * 4096
 
 
@@ -88,24 +90,24 @@ def test_a_string_of_4096_bytes_is_taken():
         ("t", "yesterday", "must be a time such as 2013-01-31T05:00:00Z"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_named_with_its_place(column, value, said):
+def test_a_value_of_the_wrong_kind_is_named_with_its_place(column: str, value: Any, said: str) -> None:
     pointer = f"#/rows/1/{column.replace('/', '~1')}"
     assert mistakes_of({"rows": [GOOD, GOOD | {column: value}]}) == {pointer: said}
 
 
 @pytest.mark.parametrize("kind", ["number", "boolean", "string", "timestamp"])
-def test_null_is_refused_where_training_never_saw_it(kind):
+def test_null_is_refused_where_training_never_saw_it(kind: str) -> None:
     signature = Signature.of([Field("a~b", kind)], "regression")
     assert mistakes_of({"rows": [{"a~b": None}]}, signature) == {"#/rows/0/a~0b": "must not be null"}
 
 
-def test_numbers_need_a_closer_look_only_together():
+def test_numbers_need_a_closer_look_only_together() -> None:
     assert mistakes_of({"rows": [GOOD | {"n": float("nan")}, EMPTY]}) == {
         "#/rows/0/n": "must be a number that float32 holds"
     }
 
 
-def test_missing_and_unknown_columns_are_named():
+def test_missing_and_unknown_columns_are_named() -> None:
     short = {name: value for name, value in GOOD.items() if name != "i"}
     assert mistakes_of({"rows": [GOOD, short, short | {"x": 1}, "row"]}) == {
         "#/rows/1/i": "is missing",
@@ -115,27 +117,27 @@ def test_missing_and_unknown_columns_are_named():
     }
 
 
-def test_the_first_twenty_mistakes_are_enough():
+def test_the_first_twenty_mistakes_are_enough() -> None:
     assert len(mistakes_of({"rows": [GOOD | {"n": "x"}] * 1000})) == 20
     assert len(mistakes_of({"rows": [{}] * 1000})) == 20
 
 
 @pytest.mark.parametrize("body", [{}, {"rows": []}, {"rows": {}}, {"rows": None}])
-def test_a_request_without_rows_is_invalid(body):
+def test_a_request_without_rows_is_invalid(body: Any) -> None:
     assert mistakes_of(body) == {"#/rows": "must be an array with at least one row"}
 
 
-def test_more_than_a_million_elements_are_refused_before_they_are_read():
+def test_more_than_a_million_elements_are_refused_before_they_are_read() -> None:
     (detail,) = mistakes_of({"rows": [None] * (MAX_ELEMENTS // len(COLUMNS) + 1)}).values()
     assert "1000000" in detail
 
 
 @pytest.mark.parametrize("columns", [None, "n", ["n", 1]])
-def test_columns_are_an_array_of_names(columns):
+def test_columns_are_an_array_of_names(columns: Any) -> None:
     assert mistakes_of({"columns": columns, "rows": [[1]]}) == {"#/columns": "must be an array of names"}
 
 
-def test_columns_and_rows_of_arrays_must_fit():
+def test_columns_and_rows_of_arrays_must_fit() -> None:
     assert "names a column twice" in mistakes_of({"columns": ["n", *GOOD], "rows": [[1]]})["#/columns"]
     assert "is missing" in mistakes_of({"columns": ["n"], "rows": [[1]]})["#/columns"]
     assert "not a column" in mistakes_of({"columns": [*GOOD, "x"], "rows": [[1]]})["#/columns"]
@@ -154,7 +156,7 @@ TENSORS = {
 }
 
 
-def test_tensors_become_the_same_arrays():
+def test_tensors_become_the_same_arrays() -> None:
     arrays = arrays_of_tensors(SIGNATURE, TENSORS)
     same = arrays_of(SIGNATURE, {"rows": [GOOD, {"n": None, "i": 3, "b": False, "s/t": "ü", "t": None}]})
     for name, array in arrays.items():
@@ -178,7 +180,7 @@ def test_tensors_become_the_same_arrays():
         ("i", np.array([1, 2, 3]), "must have the shape [rows] or [rows, 1]"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(name, tensor, said):
+def test_a_tensor_that_does_not_fit_is_named(name: str, tensor: Any, said: str) -> None:
     with pytest.raises(RowsInvalid) as caught:
         arrays_of_tensors(SIGNATURE, TENSORS | {name: tensor})
     (place,) = caught.value.errors
@@ -186,32 +188,32 @@ def test_a_tensor_that_does_not_fit_is_named(name, tensor, said):
     assert said in place["detail"]
 
 
-def test_strings_are_never_missing_and_booleans_may_be():
+def test_strings_are_never_missing_and_booleans_may_be() -> None:
     signature = Signature.of([Field("s", "string"), Field("b", "boolean", nullable=True)], "regression")
     arrays = arrays_of_tensors(signature, {"s": np.array(["", "a"]), "b": np.array([np.nan, 1.0])})
     np.testing.assert_array_equal(arrays["b"][:, 0], [np.nan, 1])
 
 
 @pytest.mark.parametrize("tensor", [np.array(1.0), np.zeros(0)])
-def test_a_tensor_without_rows_is_refused(tensor):
+def test_a_tensor_without_rows_is_refused(tensor: Any) -> None:
     signature = Signature.of([Field("a", "number")], "regression")
     with pytest.raises(RowsInvalid):
         arrays_of_tensors(signature, {"a": tensor})
 
 
-def test_tensors_for_other_columns_are_refused():
+def test_tensors_for_other_columns_are_refused() -> None:
     with pytest.raises(RowsInvalid):
         arrays_of_tensors(SIGNATURE, {"n": np.zeros(1)})
 
 
-def test_example_rows_make_the_same_arrays_again():
+def test_example_rows_make_the_same_arrays_again() -> None:
     world, signature = world_of(50), signature_of()
     again = arrays_of(signature, {"rows": rows_of(signature, world.arrays, 50)})
     for name, array in world.arrays.items():
         np.testing.assert_array_equal(again[name], array)
 
 
-def test_a_misspelt_column_is_named_with_the_one_that_is_missing():
+def test_a_misspelt_column_is_named_with_the_one_that_is_missing() -> None:
     misspelt = {"I" if name == "i" else name: value for name, value in GOOD.items()}
     assert mistakes_of({"rows": [misspelt]}) == {
         "#/rows/0/i": "is missing",
@@ -219,7 +221,7 @@ def test_a_misspelt_column_is_named_with_the_one_that_is_missing():
     }
 
 
-def test_a_missing_time_is_refused_in_a_tensor_where_training_never_saw_one():
+def test_a_missing_time_is_refused_in_a_tensor_where_training_never_saw_one() -> None:
     signature = Signature.of([Field("t", "timestamp")], "regression")
     assert arrays_of_tensors(signature, {"t": np.array([5])})["t"].tolist() == [[5]]
     with pytest.raises(RowsInvalid):

@@ -15,7 +15,7 @@ from models.timestamps import DAY, TimestampParts
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def test_parts_are_those_of_the_calendar_from_1600_to_2400():
+def test_parts_are_those_of_the_calendar_from_1600_to_2400() -> None:
     random = np.random.default_rng(0)
     times = random.integers(-370 * 365 * DAY, 430 * 365 * DAY, 5000)
     leaps = [datetime(year, month, 1, tzinfo=UTC) for year in (1900, 1972, 2000, 2100) for month in (1, 2, 3, 12)]
@@ -28,14 +28,14 @@ def test_parts_are_those_of_the_calendar_from_1600_to_2400():
     assert list(map(tuple, parts.astype(int))) == wanted
 
 
-def test_a_missing_time_has_no_parts_and_columns_keep_their_order():
+def test_a_missing_time_has_no_parts_and_columns_keep_their_order() -> None:
     transformer = clone(TimestampParts())
     times = np.array([[0, MISSING_TIME], [DAY + 3_600_000_000, 40 * DAY]])
     parts = transformer.fit_transform(times)
     np.testing.assert_array_equal(parts, [[0, np.nan, 3, np.nan, 1, np.nan], [1, 0, 4, 1, 1, 2]])
 
 
-def test_onnx_has_the_same_parts_to_the_last_bit():
+def test_onnx_has_the_same_parts_to_the_last_bit() -> None:
     random = np.random.default_rng(1)
     times = random.integers(-100 * 365 * DAY, 200 * 365 * DAY, (20_000, 1))
     parts = TimestampParts().fit_transform(times)
