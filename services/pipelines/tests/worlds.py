@@ -36,11 +36,11 @@ UPLOAD = "sha256:" + "a" * 64
 OTHER_UPLOAD = "sha256:" + "b" * 64
 ADA = Caller("blue", Role.ADMIN, "ada", "gateway")
 
-INGEST = {
+INGEST: dict[str, Any] = {
     "kind": "ingest",
     "with": {"dataset": "flights", "upload": "${{ parameters.upload }}", "settings": {"nulls": ["NA"]}},
 }
-TRAIN = {
+TRAIN: dict[str, Any] = {
     "kind": "train",
     "needs": ["ingest"],
     "with": {
@@ -51,23 +51,27 @@ TRAIN = {
         "register": {"model": "delays"},
     },
 }
-GATE = {
+GATE: dict[str, Any] = {
     "kind": "gate",
     "needs": ["train"],
     "with": {"require": ["steps.train.outputs.metrics.roc_auc > parameters.minimum_auc"]},
 }
-PROMOTE = {
+PROMOTE: dict[str, Any] = {
     "kind": "promote",
     "needs": ["train", "gate"],
     "with": {"model": "delays", "version": "${{ steps.train.outputs.version }}", "alias": "champion"},
 }
-DEPLOY = {"kind": "deploy", "needs": ["promote"], "with": {"deployment": "delays", "model": "delays@champion"}}
+DEPLOY: dict[str, Any] = {
+    "kind": "deploy",
+    "needs": ["promote"],
+    "with": {"deployment": "delays", "model": "delays@champion"},
+}
 
 
 def main_job(**changes: Any) -> dict[str, Any]:
     """ingest → train → gate → promote → deploy; changes are merged into the steps that they name."""
     steps_ = {"ingest": INGEST, "train": TRAIN, "gate": GATE, "promote": PROMOTE, "deploy": DEPLOY}
-    document = copy.deepcopy({"parameters": {"upload": UPLOAD, "minimum_auc": 0.6}, "steps": steps_})
+    document: dict[str, Any] = copy.deepcopy({"parameters": {"upload": UPLOAD, "minimum_auc": 0.6}, "steps": steps_})
     for name, change in changes.items():
         step = document["steps"][name]
         step |= {member: value for member, value in change.items() if member != "with"}

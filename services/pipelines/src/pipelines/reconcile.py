@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -59,10 +59,6 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-class LeaseLost(Exception):
-    """Somebody else has the step by now, or something else is wanted of it."""
-
-
 class Reconciler:
     """What every replica does with a step that it has leased."""
 
@@ -75,11 +71,18 @@ class Reconciler:
         self._ttl = ttl
 
     async def reconcile(self, lease: leases.Lease) -> None:
+        """Bring the step as far as it goes now, and keep the lease meanwhile."""
+        work, beat = asyncio.create_task(self._advance(lease)), asyncio.create_task(self._beat(lease))
         try:
-            async with self._kept(lease):
-                await self._advance(lease)
-        except* LeaseLost:
-            log.info("fenced", extra={"step": str(lease.id), "fence": lease.fence})
+            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            else:
+                log.warning("fenced", extra={"step": str(lease.id), "fence": lease.fence})
+        finally:
+            work.cancel()
+            beat.cancel()
+            await asyncio.gather(work, beat, return_exceptions=True)
 
     async def _advance(self, lease: leases.Lease) -> None:
         """Do one thing after the other until the step waits for something, or is over."""
@@ -162,7 +165,8 @@ class Reconciler:
         if isinstance(claim, results.Mine):
             return await self._still(lease, step, elected)
         if await self._kinds[step.spec.kind].still_there(self._doing(seen, {}), claim.outputs):
-            await self._settle(lease, seen, StepPhase.REUSED, outputs=claim.outputs)
+            message = "An equal step has done this before."
+            await self._settle(lease, seen, StepPhase.REUSED, message=message, outputs=claim.outputs)
             return False
         async with self._engine.begin() as connection:
             await ResultStore(connection).take_over(step, step.key, claim.step_id)
@@ -250,7 +254,8 @@ class Reconciler:
         named: set[str] = set()
         for _, text in texts_of(spec.with_):
             named |= {found.step for found in references_in(text) if isinstance(found, Reference) and found.step}
-        for text in [*([spec.when] if spec.when else []), *(_required(spec.with_) if spec.kind == "gate" else [])]:
+        required = (seen.sight.step.inputs or {}).get("require", [])
+        for text in [*required, *([spec.when] if spec.when else [])]:
             named |= names_in(text)[0]
         async with self._engine.begin() as connection:
             outputs = await StepStore(connection).outputs(seen.sight.step, named)
@@ -261,24 +266,14 @@ class Reconciler:
         run = seen.run
         return Doing(seen.sight.step, Principal(run.project, run.role, run.subject), self._ask, data)
 
-    @contextlib.asynccontextmanager
-    async def _kept(self, lease: leases.Lease) -> AsyncIterator[None]:
-        """Keep the lease while the block runs, and end the block when it is lost."""
-        async with asyncio.TaskGroup() as group:
-            beat = group.create_task(self._beat(lease))
-            yield
-            beat.cancel()
-
     async def _beat(self, lease: leases.Lease) -> None:
-        while True:
+        """Keep the lease. Returns when it is somebody else's."""
+        kept = True
+        while kept:
             await asyncio.sleep(self._ttl.total_seconds() / 3)
-            try:
+            with contextlib.suppress(SQLAlchemyError):  # without the database nobody can take the lease either
                 async with self._engine.begin() as connection:
                     kept = await leases.extend(connection, steps, lease, ttl=self._ttl)
-            except SQLAlchemyError:
-                continue  # without the database nobody can take the lease either
-            if not kept:
-                raise LeaseLost
 
 
 async def wake(connection: AsyncConnection, source: str, happened: Sequence[events.Event]) -> None:
@@ -313,7 +308,3 @@ async def _free(connection: AsyncConnection, step: Step) -> None:
 async def _tell(connection: AsyncConnection, step: Step, key: str) -> None:
     if await StepStore(connection).wake([(step.project, f"{KEY}{key}")]):
         await leases.hint(connection, actions.SERVICE)
-
-
-def _required(with_: Mapping[str, Any]) -> list[str]:
-    return [text for text in with_.get("require", []) if isinstance(text, str)]

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.changing import put
 
 
 class Status(BaseModel):
@@ -62,14 +63,7 @@ class IngestClient:
         Raises:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
-        path = f"/v1/datasets/{name}"
-        headers = {}
-        try:
-            found = await self.service.request(principal, "GET", path)
-            headers["if-match"] = found.headers["etag"]
-        except errors.NotFound:
-            pass
-        answer = await self.service.request(principal, "PUT", path, json={"settings": settings}, headers=headers)
+        answer = await put(self.service, principal, f"/v1/datasets/{name}", {"settings": settings})
         return Dataset.model_validate_json(answer.content)
 
     async def make_version(self, principal: Principal, dataset: str, source: dict[str, Any], *, key: str) -> Version:

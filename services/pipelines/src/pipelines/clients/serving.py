@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.changing import put
 from pipelines.clients.ingest import Status
 
 
@@ -57,12 +57,5 @@ class ServingClient:
         Raises:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
-        path = f"/v1/deployments/{name}"
-        headers = {}
-        try:
-            found = await self.service.request(principal, "GET", path)
-            headers["if-match"] = found.headers["etag"]
-        except errors.NotFound:
-            pass
-        answer = await self.service.request(principal, "PUT", path, json=body, headers=headers)
+        answer = await put(self.service, principal, f"/v1/deployments/{name}", body)
         return Deployment.model_validate_json(answer.content)

@@ -174,7 +174,7 @@ class _Reader:
         return pointer_of(*self._path())
 
     def _refuse_tag(self, tag: str | None, line: int) -> None:
-        if tag is not None and tag != "!":
+        if tag is not None:
             raise _refused(self._here(), f"has a tag ({tag[:100]}): tags are not taken", line)
 
 

@@ -84,9 +84,10 @@ def _resolve_text(text: str, parameters: Mapping[str, Any], outputs: Mapping[str
             raise ReferenceMissing(f"{reference.text} names nothing.")
         return _look_up(reference, parameters, outputs)
 
-    whole = _REFERENCE.fullmatch(text)
-    if whole is not None:
-        return value_of(whole)
+    # Not fullmatch: that would take the text between two references for a part of one.
+    first = _REFERENCE.match(text)
+    if first is not None and first.end() == len(text):
+        return value_of(first)
     return _REFERENCE.sub(lambda match: _text_of(value_of(match)), text)
 
 
