@@ -1,0 +1,208 @@
+"""The registry as a process: what a kill leaves behind, and what it puts away."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import registry
+from kit import tables
+from kit.blobs import BlobStore, collect
+from kit.testing import KeyFolder, eventually
+from registry.app import loops
+from registry.settings import Settings
+from registry.store.tables import alias_moves, aliases, versions
+from registry.testing import FILE, Headers, digest_of, manifest_of
+
+BLOB = f"/internal/v1/blobs/{digest_of(FILE)}"
+REGISTER = "/internal/v1/models/flight-delays/versions"
+ALIAS = "/v1/models/flight-delays/aliases/champion"
+NOW, LONG = timedelta(0), timedelta(seconds=60)
+
+
+class Process:
+    """A registry of its own, which dies once at each of its failpoints."""
+
+    def __init__(self, settings: Settings, folder: Path, points: list[str]) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        told = {
+            "REGISTRY_DATABASE_URL": settings.url,
+            "REGISTRY_OBJECTS_URL": settings.objects_url,
+            "REGISTRY_PRIVATE_KEY_FILE": str(settings.private_key_file),
+            "REGISTRY_PUBLIC_KEYS_FILE": str(settings.public_keys_file),
+            "REGISTRY_PORT": str(self._port),
+            "TRAINYARD_FAILPOINTS": ",".join(f"{point}=kill" for point in points),
+            "TRAINYARD_FAILPOINTS_DIR": str(folder),
+        }
+        self._env = os.environ | told
+        self._child: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> httpx2.AsyncClient:
+        self._child = await asyncio.to_thread(self._begin)
+        client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=30, trust_env=False)
+
+        async def answers() -> bool:
+            try:
+                return (await client.get("/livez")).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        await eventually(answers, LONG)
+        return client
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "registry", "all"], env=self._env, stderr=log)
+
+    async def ended(self) -> int:
+        assert self._child is not None
+        return await asyncio.to_thread(self._child.wait, 30)
+
+    def stop(self, by: signal.Signals) -> None:
+        if self._child is not None:
+            self._child.send_signal(by)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def fired(self) -> set[str]:
+        return {path.stem for path in self._folder.glob("*.fired")}
+
+
+def named_points() -> list[str]:
+    [package] = registry.__path__
+    source = "".join(path.read_text() for path in Path(package).rglob("*.py"))
+    return re.findall(r'failpoint\("([^"]+)"\)', source)
+
+
+@pytest.fixture
+def process(settings: Settings, tmp_path: Path) -> Iterator[Process]:
+    folder = tmp_path / "fired"
+    folder.mkdir()
+    process = Process(settings, folder, named_points())
+    yield process
+    process.kill()
+
+
+async def there(engine: AsyncEngine) -> dict[str, int]:
+    """How many of everything there are."""
+    counted = {"blobs": tables.blobs, "versions": versions, "aliases": aliases, "moves": alias_moves}
+    async with engine.begin() as connection:
+        found = {
+            name: (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one()
+            for name, table in (counted | {"events": tables.events, "links": tables.blob_links}).items()
+        }
+    return {name: count for name, count in found.items() if count}
+
+
+async def test_a_kill_at_every_named_point_changes_nothing_but_the_time(
+    process: Process, engine: AsyncEngine, headers: Headers
+) -> None:
+    """Each request is sent until it is answered. A kill before a commit leaves nothing, one after it everything."""
+    trainer, user = headers(issuer="trainer"), headers()
+    blob = {"blobs": 1}
+    version = blob | {"versions": 1, "links": 1, "events": 1}
+    alias = version | {"aliases": 1, "moves": 1, "events": 2}
+    requests: list[tuple[dict[str, Any], dict[str, int], dict[str, int]]] = [
+        ({"url": BLOB, "content": FILE, "headers": trainer}, {}, blob),
+        ({"url": REGISTER, "json": manifest_of(), "headers": trainer}, blob, version),
+        ({"url": ALIAS, "json": {"version": 1}, "headers": user}, version, alias),
+    ]
+    client = await process.start()
+    for request, before, after in requests:
+        for expected in (before, after):
+            with pytest.raises(httpx2.TransportError):
+                await client.put(**request)
+            assert await process.ended() == -signal.SIGKILL
+            assert await there(engine) == expected
+            await client.aclose()
+            client = await process.start()
+        answer = await client.put(**request)
+        # The alias is there: who sends the same again, unseen, is told so, and sees that it is his.
+        assert answer.status_code == (428 if request["url"] == ALIAS else 200)
+        assert await there(engine) == after
+    await client.aclose()
+    process.stop(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert process.fired() == {*named_points()}
+    assert len(named_points()) == 6
+
+
+async def test_bytes_whose_process_died_before_their_row_are_seen_by_nobody_and_collected(
+    process: Process, engine: AsyncEngine, headers: Headers, store: BlobStore
+) -> None:
+    client = await process.start()
+    trainer = headers(issuer="trainer")
+    with pytest.raises(httpx2.TransportError):
+        await client.put(BLOB, content=FILE, headers=trainer)
+    assert await process.ended() == -signal.SIGKILL
+    await client.aclose()
+    assert [found.digest async for page in store.blobs() for found in page] == [digest_of(FILE)]
+    assert await there(engine) == {}
+    client = await process.start()
+    refused = await client.put(REGISTER, json=manifest_of(), headers=trainer)
+    assert refused.json()["code"] == "file-not-uploaded"
+    await client.aclose()
+    done = await collect(engine, store, grace=NOW, settle=NOW, stale=NOW)
+    assert (done.orphans, done.deleted) == (1, 1)
+    assert [found async for page in store.blobs() for found in page] == []
+
+
+async def test_the_loops_put_away_what_nobody_needs(engine: AsyncEngine, settings: Settings) -> None:
+    """Two at once, as two replicas have them."""
+    old = sa.func.now() - timedelta(days=8)
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.insert(tables.blobs).values(project="demo", digest=digest_of(FILE), size=1, created_at=old)
+        )
+        values = {"project": "demo", "kind": "k", "subject": "s", "data": {}, "created_at": old}
+        await connection.execute(sa.insert(tables.events).values(values))
+        key = {"project": "demo", "key": "k", "fingerprint": "f", "status": 200, "headers": {}, "body": b""}
+        await connection.execute(sa.insert(tables.idempotency_keys).values(**key, created_at=old))
+
+    async def tidied() -> bool:
+        async with engine.begin() as connection:
+            states = (await connection.execute(sa.select(tables.blobs.c.state))).scalars().all()
+            left = [
+                (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one()
+                for table in (tables.events, tables.idempotency_keys)
+            ]
+        return (states, left) == (["dying"], [0, 0])
+
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(loops(settings, stop))
+        await eventually(tidied)
+        stop.set()
+
+
+def test_a_setting_that_is_missing_is_named(key_folder: KeyFolder) -> None:
+    told = {
+        "REGISTRY_DATABASE_URL": "postgresql+psycopg://",
+        "REGISTRY_PRIVATE_KEY_FILE": str(key_folder.private("registry")),
+        "REGISTRY_PUBLIC_KEYS_FILE": str(key_folder.public),
+    }
+    for more in ({}, {"REGISTRY_OBJECTS_URL": "http://example"}):
+        run = subprocess.run(
+            [sys.executable, "-m", "registry", "api"], env=os.environ | told | more, capture_output=True, text=True
+        )
+        assert run.returncode != 0
+        assert "REGISTRY_OBJECTS_URL" in run.stderr
