@@ -1,9 +1,13 @@
 """What the tests of the trainer share."""
 
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -11,8 +15,9 @@ from neighbours import Neighbours
 from trainers_at_work import Trainer
 
 from kit import tokens
+from kit.app import Service
 from kit.clients import ServiceClient, http_client
-from kit.testing import client_of
+from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
 from trainer.app import create_app
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
@@ -20,21 +25,21 @@ from trainer.settings import Settings
 
 
 @pytest.fixture
-async def engine(engine_of):
+async def engine(engine_of: EngineOf) -> AsyncEngine:
     return await engine_of("trainer")
 
 
 @pytest.fixture
-def neighbours():
+def neighbours() -> Iterator[Neighbours]:
     neighbours = Neighbours()
     yield neighbours
     neighbours.close()
 
 
 @pytest.fixture
-def settings(database_url, key_folder, objects_url, tmp_path):
+def settings(database_url: DatabaseUrl, key_folder: KeyFolder, objects_url: str, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=database_url("trainer"),
+        database_url=SecretStr(database_url("trainer")),
         private_key_file=key_folder.private("trainer"),
         public_keys_file=key_folder.public,
         objects_url=objects_url,
@@ -46,31 +51,37 @@ def settings(database_url, key_folder, objects_url, tmp_path):
 
 
 @pytest.fixture
-async def app(engine, settings):
+async def app(engine: AsyncEngine, settings: Settings) -> Service:
     return create_app(settings)
 
 
 @pytest.fixture
-async def client(app, key_folder):
+async def client(app: Service, key_folder: KeyFolder) -> AsyncIterator[httpx2.AsyncClient]:
     """An editor of the project blue."""
     async with client_of(app, key_folder.headers("trainer", project="blue")) as client:
         yield client
 
 
 @pytest.fixture
-async def ingest(neighbours, key_folder):
+async def ingest(neighbours: Neighbours, key_folder: KeyFolder) -> AsyncIterator[IngestClient]:
     async with http_client(neighbours.url) as http:
         yield IngestClient(ServiceClient(http, tokens.load_signer(key_folder.private("trainer")), "ingest"))
 
 
 @pytest.fixture
-async def registry(neighbours, key_folder):
+async def registry(neighbours: Neighbours, key_folder: KeyFolder) -> AsyncIterator[RegistryClient]:
     async with http_client(neighbours.url) as http:
         yield RegistryClient(ServiceClient(http, tokens.load_signer(key_folder.private("trainer")), "registry"))
 
 
 @pytest.fixture
-def trainer(tmp_path, database_url, _sweep, key_folder, objects_url):
+def trainer(
+    tmp_path: Path,
+    database_url: DatabaseUrl,
+    _sweep: Callable[[str], None],
+    key_folder: KeyFolder,
+    objects_url: str,
+) -> Iterator[Trainer]:
     """The trainer as processes, not started yet."""
     database_url("trainer")
     _sweep("trainer")

@@ -3,19 +3,24 @@
 import hashlib
 import json
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+Answer = tuple[int, bytes, str]
 
 
 def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def parquet_of(table) -> bytes:
+def parquet_of(table: pa.Table) -> bytes:
     out = BytesIO()
     pq.write_table(table, out)
     return out.getvalue()
@@ -24,21 +29,21 @@ def parquet_of(table) -> bytes:
 class Neighbours:
     """One server that answers as both would. Datasets and answers may be changed while it runs."""
 
-    def __init__(self):
-        self.versions = {}
-        self.shards = {}
-        self.holds = set()
-        self.blobs = {}
-        self.models = {}
-        self.calls = []
-        self.answers = {}
+    def __init__(self) -> None:
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.shards: dict[str, bytes] = {}
+        self.holds: set[tuple[str, str]] = set()
+        self.blobs: dict[str, bytes] = {}
+        self.models: dict[str, list[dict[str, Any]]] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.answers: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
         """(verb, part of the path) → (status, document): given instead of the ordinary answer."""
         world = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def _answer(self):
+            def _answer(self) -> None:
                 body = self._body()
                 status, content, kind = world.answer(self.command, self.path, body)
                 self.send_response(status)
@@ -47,7 +52,7 @@ class Neighbours:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def _body(self):
+            def _body(self) -> bytes:
                 if "chunked" in self.headers.get("Transfer-Encoding", ""):
                     parts = []
                     while size := int(self.rfile.readline(), 16):
@@ -59,7 +64,7 @@ class Neighbours:
 
             do_GET = do_PUT = do_POST = do_DELETE = _answer
 
-            def log_message(self, *args):
+            def log_message(self, *args: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -67,14 +72,22 @@ class Neighbours:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def close(self):
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def add_version(self, reference="flights@3", *, train=None, held_out=None, phase="ready", columns=None):
+    def add_version(
+        self,
+        reference: str = "flights@3",
+        *,
+        train: pa.Table | None = None,
+        held_out: pa.Table | None = None,
+        phase: str = "ready",
+        columns: Sequence[str] = (),
+    ) -> None:
         """A dataset version with these rows."""
         name, _, number = reference.partition("@")
-        shards, schema = [], columns or []
+        shards, schema = list[dict[str, Any]](), list(columns)
         for split, table in (("train", train), ("held_out", held_out)):
             if table is not None:
                 content = parquet_of(table)
@@ -92,12 +105,12 @@ class Neighbours:
         }
 
     @contextmanager
-    def answering(self, verb, part, status, document):
+    def answering(self, verb: str, part: str, status: int, document: dict[str, Any]) -> Iterator[None]:
         self.answers[verb, part] = (status, document)
         yield
         del self.answers[verb, part]
 
-    def answer(self, verb, target, body):
+    def answer(self, verb: str, target: str, body: bytes) -> Answer:
         url = urlsplit(target)
         self.calls.append((verb, url.path))
         for (wanted, part), (status, document) in list(self.answers.items()):
@@ -119,7 +132,7 @@ class Neighbours:
                 return self._model_version(name, json.loads(body))
         return problem(404, {"code": "not-found", "detail": f"nothing at {url.path}"})
 
-    def _version(self, reference, rest):
+    def _version(self, reference: str, rest: list[str]) -> Answer:
         name = reference.partition("@")[0]
         if reference.endswith("@latest"):
             known = [each for each in self.versions if each.startswith(f"{name}@")]
@@ -132,10 +145,9 @@ class Neighbours:
                 return ok({key: value for key, value in version.items() if key != "shards"})
             case ["shards"]:
                 return ok({"digest": version["digest"], "schema": version["schema"], "shards": version["shards"]})
-            case ["shards", digest]:
-                return 200, self.shards[digest], "application/vnd.apache.parquet"
+        return 200, self.shards[rest[-1]], "application/vnd.apache.parquet"
 
-    def _hold(self, verb, url, body):
+    def _hold(self, verb: str, url: SplitResult, body: bytes) -> Answer:
         if verb == "DELETE":
             asked = {name: values[0] for name, values in parse_qs(url.query).items()}
             self.holds.discard((asked["ref"], asked["holder"]))
@@ -146,7 +158,7 @@ class Neighbours:
         self.holds.add((hold["ref"], hold["holder"]))
         return ok(hold)
 
-    def _model_version(self, name, manifest):
+    def _model_version(self, name: str, manifest: dict[str, Any]) -> Answer:
         missing = [each["path"] for each in manifest["formats"] if each["digest"] not in self.blobs]
         if missing:
             return problem(409, {"code": "blob-missing", "detail": f"There are no bytes of {missing}."})
@@ -160,9 +172,9 @@ class Neighbours:
         return ok(next(known for known in versions if known["digest"] == digest))
 
 
-def ok(document):
+def ok(document: object) -> Answer:
     return 200, json.dumps(document).encode(), "application/json"
 
 
-def problem(status, document):
+def problem(status: int, document: object) -> Answer:
     return status, json.dumps(document).encode(), "application/problem+json"

@@ -5,16 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import httpx2
 from attempts_at_work import flights
 from neighbours import Neighbours
 
-from kit.testing import eventually
+from kit.testing import DatabaseUrl, KeyFolder, eventually
 from trainyard_local import ports
 
+T = TypeVar("T")
+Json = dict[str, Any]
 FINAL = ("succeeded", "failed", "cancelled")
 PATIENCE = timedelta(seconds=60)
 QUICK = {"class": "sklearn.tree.DecisionTreeClassifier", "parameters": {"max_depth": 3}}
@@ -22,7 +27,7 @@ SLOW = {"class": "sklearn.ensemble.RandomForestClassifier", "parameters": {"n_es
 FEATURES = ["carrier", "hour", "wind"]
 
 
-def until(check, timeout=PATIENCE):
+def until(check: Callable[[], T], timeout: timedelta = PATIENCE) -> T:
     """`eventually`, for tests that are not coroutines."""
     return asyncio.run(eventually(check, timeout))
 
@@ -30,7 +35,7 @@ def until(check, timeout=PATIENCE):
 class Trainer:
     """`all` and `runner`, each killed and started as the test likes. Use it as a context."""
 
-    def __init__(self, folder, database_url, key_folder, objects_url):
+    def __init__(self, folder: Path, database_url: DatabaseUrl, key_folder: KeyFolder, objects_url: str) -> None:
         self.folder = folder
         self.neighbours = Neighbours()
         self.port = ports.choose({}, ["trainer"])["trainer"]
@@ -47,21 +52,21 @@ class Trainer:
             "TRAINER_TRAINER_URL": self.url,
             "TRAINER_RUNNER_SLOTS": "2",
         }
-        self.processes = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.http = httpx2.Client(base_url=self.url, trust_env=False, timeout=30, headers=key_folder.headers("trainer"))
         table = flights(600)
         self.neighbours.add_version(train=table.slice(0, 450), held_out=table.slice(450))
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for name in list(self.processes):
             self.stop(name, timeout=30)
         self.http.close()
         self.neighbours.close()
 
-    def start(self, *names, **settings):
+    def start(self, *names: str, **settings: str) -> Self:
         for name in names or ("all", "runner"):
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
@@ -74,24 +79,24 @@ class Trainer:
             until(self.answers)
         return self
 
-    def answers(self):
+    def answers(self) -> bool:
         try:
             return httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200
         except httpx2.TransportError:
             return False
 
-    def stop(self, name, timeout=30):
+    def stop(self, name: str, timeout: float = 30) -> int:
         process = self.processes.pop(name)
         process.terminate()
         return process.wait(timeout)
 
-    def kill(self, name):
+    def kill(self, name: str) -> None:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
 
     @contextmanager
-    def frozen(self, name):
+    def frozen(self, name: str) -> Iterator[None]:
         pid = self.processes[name].pid
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -99,7 +104,7 @@ class Trainer:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    def submit(self, **given):
+    def submit(self, **given: Any) -> str:
         body = {
             "dataset": "flights@3",
             "task": "classification",
@@ -110,29 +115,32 @@ class Trainer:
         }
         answer = self.http.post("/v1/jobs", json=body | given)
         assert answer.status_code == 202, answer.text
-        return answer.json()["id"]
+        return str(answer.json()["id"])
 
-    def job(self, id):
+    def job(self, id: str) -> Json:
         answer = self.http.get(f"/v1/jobs/{id}")
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        found: Json = answer.json()
+        return found
 
-    def ended(self, id, timeout=PATIENCE):
-        return until(lambda: (job := self.job(id))["status"]["phase"] in FINAL and job, timeout)
+    def ended(self, id: str, timeout: timedelta = PATIENCE) -> Json:
+        until(lambda: self.job(id)["status"]["phase"] in FINAL, timeout)
+        return self.job(id)
 
-    def fitting(self, id):
-        """Wait until the program works on it."""
-        return until(lambda: (self.job(id)["progress"] or {}).get("stage") == "fitting" and self.keeper(), PATIENCE)
+    def fitting(self, id: str) -> int:
+        """Wait until the program works on it. Says its keeper's pid."""
+        until(lambda: (self.job(id)["progress"] or {}).get("stage") == "fitting")
+        return until(self.keeper) or 0
 
-    def log(self, id):
+    def log(self, id: str) -> list[str]:
         page = self.http.get(f"/v1/jobs/{id}/logs", params={"page_size": "1000"}).json()
         return [line["message"] for line in page["items"]]
 
-    def attempts(self):
+    def attempts(self) -> list[Path]:
         folder = self.folder / "work" / "runner" / "attempts"
         return list(folder.iterdir()) if folder.exists() else []
 
-    def keeper(self):
+    def keeper(self) -> int | None:
         """The keeper's pid of the only attempt."""
         [folder] = self.attempts()
         path = folder / "work" / "keeper.pid"
