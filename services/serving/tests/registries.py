@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -169,10 +169,9 @@ def serving_registry(keys: KeyFolder) -> Iterator[tuple[Registry, str]]:
             pass
 
         def handle(self) -> None:
-            try:
+            # A client that left, or a connection that was closed on purpose.
+            with suppress(OSError, ValueError):
                 super().handle()
-            except (OSError, ValueError):
-                pass  # a client that left, or a connection that was closed on purpose
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

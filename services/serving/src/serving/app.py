@@ -18,7 +18,7 @@ from serving import actions
 from serving.api import deployments, inference, predict
 from serving.api.state import Parts
 from serving.clients.registry import Registry
-from serving.reconcile import Reconciler, apply
+from serving.reconcile import TTL, Reconciler, apply
 from serving.replica.children import Limits, Runners
 from serving.replica.files import Files
 from serving.replica.replica import Replica
@@ -84,9 +84,10 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
                 await ReplicaStore(connection).prune(KEPT_REPLICAS)
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                controller(engine, deployments_table, reconcile, workers=settings.workers, wakeup=wakeup, stop=stop)
+            control = controller(
+                engine, deployments_table, reconcile, ttl=TTL, workers=settings.workers, wakeup=wakeup, stop=stop
             )
+            group.create_task(control)
             group.create_task(listen(settings.url, actions.SERVICE, wakeup=wakeup, stop=stop))
             group.create_task(events.follow(engine, "registry", registry.events, apply, stop=stop))
             group.create_task(every(PURGE, forget, stop=stop))

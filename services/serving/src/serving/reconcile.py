@@ -1,7 +1,7 @@
 """Bring every deployment to ready or failed: resolve its references, hold what they mean, wait for the replicas."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from serving.store.replicas import ReplicaStore
 from serving.store.tables import deployments
 
 log = logging.getLogger(__name__)
+TTL = timedelta(seconds=30)
 SOON = timedelta(seconds=2)
 """Until the next look at what is under way. What happens meanwhile is told; this is for what gets lost."""
 LATER = timedelta(seconds=60)
@@ -62,25 +63,18 @@ class Reconciler:
             targets = await actions.resolve(self._registry, deployment.project, deployment.models)
             if deployment.revision is None or targets != deployment.revision.targets:
                 await self._revise(lease, deployment, targets)
-                return
+            else:
+                await self._observe(lease, deployment)
         except errors.Unavailable as exc:
             await self._wait(lease, deployment, Reason.REGISTRY_UNAVAILABLE, exc.detail)
         except errors.Error as exc:
             reason = next((REFUSED[kind] for kind in type(exc).__mro__ if kind in REFUSED), Reason.NOT_SERVABLE)
             await self._settle(lease, deployment, Status(Phase.FAILED, reason, exc.detail))
-        else:
-            await self._observe(lease, deployment)
 
     async def _revise(self, lease: leases.Lease, deployment: Deployment, targets: Sequence[Target]) -> None:
         """Hold what the references mean by now, and make it the revision to serve."""
         refs = {target.reference for target in targets}
-        async with self._engine.begin() as connection:
-            await HeldStore(connection, deployment).intend(refs)
-        for ref in sorted(refs):
-            try:
-                await self._registry.hold(deployment.project, ref, deployment.holder)
-            except errors.NotFound:
-                raise actions.ModelNotFound(f"There is no model version {ref} any more.") from None
+        await self._hold(deployment, refs)
         failpoint("serving.revision.before_commit")
         async with self._engine.begin() as connection:
             made = await DeploymentStore(connection).revise(lease, deployment, targets)
@@ -92,16 +86,31 @@ class Reconciler:
             said = {"deployment": deployment.name, "revision": made.number, "models": sorted(refs)}
             log.info("revised", extra=said)
 
+    async def _hold(self, deployment: Deployment, refs: Collection[str]) -> None:
+        async with self._engine.begin() as connection:
+            await HeldStore(connection, deployment).intend(refs)
+        for ref in sorted(refs):
+            try:
+                await self._registry.hold(deployment.project, ref, deployment.holder)
+            except errors.NotFound:
+                raise actions.ModelNotFound(f"There is no model version {ref} any more.") from None
+
     async def _observe(self, lease: leases.Lease, deployment: Deployment) -> None:
         """The revision is what was asked for: see how far the replicas are, and let go of what nobody serves."""
+        assert deployment.revision is not None
+        refs = {target.reference for target in deployment.revision.targets}
         async with self._engine.begin() as connection:
             observed = await ReplicaStore(connection).observed(deployment)
+            lacking = await HeldStore(connection, deployment).lacking(refs)
+        if lacking:
+            # A replica that stalled past its lease has let go late of what is needed again.
+            await self._hold(deployment, lacking)
         status = status_of(deployment, observed)
         if deployment.status.phase is Phase.READY and status.phase is Phase.PENDING:
             # A replica that starts takes no requests yet: the deployment answers as it did.
             status = deployment.status
         if status.phase is not Phase.PENDING:
-            await self._release(deployment)
+            await self._release(lease, deployment)
         await self._settle(lease, deployment, status)
 
     async def _settle(self, lease: leases.Lease, deployment: Deployment, status: Status) -> None:
@@ -128,16 +137,16 @@ class Reconciler:
 
     async def _take_down(self, lease: leases.Lease, deployment: Deployment) -> None:
         try:
-            await self._release(deployment)
+            await self._release(lease, deployment)
         except errors.Unavailable as exc:
             log.info("not let go yet", extra={"deployment": deployment.name, "reason": exc.detail})
         async with self._engine.begin() as connection:
-            left = await HeldStore(connection, deployment).count()
-            if not left and await DeploymentStore(connection).forget(lease, deployment):
-                return
-            await DeploymentStore(connection).postpone(lease, deployment, SOON)
+            held, released = await HeldStore(connection, deployment).count()
+            store = DeploymentStore(connection)
+            if held or released or not await store.forget(lease, deployment):
+                await store.postpone(lease, deployment, SOON if held else LATER)
 
-    async def _release(self, deployment: Deployment) -> None:
+    async def _release(self, lease: leases.Lease, deployment: Deployment) -> None:
         """Let go of the model versions that this deployment needs no more, at no replica."""
         async with self._engine.begin() as connection:
             observed = await ReplicaStore(connection).observed(deployment)
@@ -145,6 +154,10 @@ class Reconciler:
             keep = await DeploymentStore(connection).references(deployment, numbers)
             refs = await HeldStore(connection, deployment).to_release(keep, again_after=self._again)
         for ref in refs:
+            async with self._engine.begin() as connection:
+                # Whoever has the deployment by now may need what nobody needed when we looked.
+                if not await leases.extend(connection, deployments, lease, ttl=TTL):
+                    return
             await self._registry.release(deployment.project, ref, deployment.holder)
             async with self._engine.begin() as connection:
                 await HeldStore(connection, deployment).released(ref)
@@ -161,6 +174,3 @@ async def apply(connection: AsyncConnection, happened: Sequence[Event]) -> None:
         if event.kind.startswith("model.") and isinstance(model := event.data.get("model"), str):
             await DeploymentStore(connection).nudge_users_of(event.project, model)
     await leases.hint(connection, actions.SERVICE)
-
-
-TABLE = deployments

@@ -60,7 +60,7 @@ class Registry:
         self, project: str, model: str, version: int, path: str
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of one file of a version, as they come. Who reads them verifies them."""
-        url = f"/v1/models/{quote(model)}/versions/{version}/files/{quote(path)}"
+        url = f"/v1/models/{quote(model)}/versions/{version}/files/{quote(path, safe='')}"
         return self._client.stream(_principal(project), url)
 
     async def hold(self, project: str, ref: str, holder: str) -> None:

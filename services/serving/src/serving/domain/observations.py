@@ -29,7 +29,9 @@ def status_of(deployment: Deployment, observed: Sequence[Observation]) -> Status
     number = deployment.revision.number
     failed = next((it for it in observed if it.tried == number and it.reason), None)
     if failed is not None:
-        return Status(Phase.FAILED, failed.reason, failed.message)
+        # Without the registry nothing is known to be wrong yet.
+        phase = Phase.PENDING if failed.reason is Reason.REGISTRY_UNAVAILABLE else Phase.FAILED
+        return Status(phase, failed.reason, failed.message)
     if not observed:
         return Status(Phase.PENDING, Reason.NO_REPLICA, "No replica is running.")
     behind = sum(it.serving != number for it in observed)

@@ -71,8 +71,13 @@ class Target:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `to_json` made."""
-        return cls(**{**value, "file": File(**value["file"]), "example": tuple(value["example"])})
+        """What `to_json` made; what a later version of it adds is left alone."""
+        file = value["file"]
+        return cls(
+            **{name: value[name] for name in ("model", "version", "digest", "weight", "signature")},
+            file=File(file["format"], file["path"], file["digest"], file["size"]),
+            example=tuple(value["example"]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For the database and the disk."""

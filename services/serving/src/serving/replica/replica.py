@@ -18,13 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import errors, leases
 from kit.reconcile import first
+from models.onnx_models import OnnxModelInvalid
+from models.signature import ModelOutputInvalid
 from serving import actions
 from serving.domain.deployments import Reason
 from serving.domain.desired import Desired, StateUnreadable, dump, load
 from serving.domain.observations import Observation
 from serving.domain.revisions import Target
-from serving.replica.children import ModelTooHungry, Runners
-from serving.replica.files import ArtifactCorrupt, Files, ModelTooLarge
+from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone, Runners
+from serving.replica.files import Files, ModelTooLarge
 from serving.replica.residents import Loader, Resident, identity_of
 from serving.replica.table import Answering, Live, Table
 from serving.store.deployments import DeploymentStore
@@ -43,12 +45,19 @@ FIRST, LONGEST = 1.0, 60.0
 """Seconds until a revision that could not be loaded is tried again; they double."""
 UNNEEDED = timedelta(hours=1)
 """How long a file is kept that nothing here serves."""
+ABSENT = 2.0
+"""Seconds until the registry is asked again that did not answer."""
 REASONS: dict[type[BaseException], Reason] = {
-    ArtifactCorrupt: Reason.ARTIFACT_CORRUPT,
     ModelTooLarge: Reason.MODEL_TOO_LARGE,
     ModelTooHungry: Reason.OUT_OF_MEMORY,
+    ModelFailed: Reason.MODEL_INVALID,
+    OnnxModelInvalid: Reason.MODEL_INVALID,
+    ModelOutputInvalid: Reason.MODEL_INVALID,
+    RunnerGone: Reason.LOAD_FAILED,
+    # As the registry says them.
+    errors.Corrupt: Reason.ARTIFACT_CORRUPT,
     errors.NotFound: Reason.MODEL_NOT_FOUND,
-    errors.Corrupt: Reason.MODEL_INVALID,
+    errors.Unavailable: Reason.REGISTRY_UNAVAILABLE,
 }
 
 
@@ -66,7 +75,8 @@ class _Trouble:
         kinds = type(error).__mro__
         self.reason = next((REASONS[kind] for kind in kinds if kind in REASONS), Reason.LOAD_FAILED)
         self.message = error.detail if isinstance(error, errors.Error) else f"{type(error).__name__}: {error}"
-        self.next_at = time.monotonic() + min(FIRST * 2**self.tries, LONGEST)
+        pause = ABSENT if self.reason is Reason.REGISTRY_UNAVAILABLE else min(FIRST * 2**self.tries, LONGEST)
+        self.next_at = time.monotonic() + pause
         self.tries += 1
 
 
@@ -100,7 +110,7 @@ class Replica:
             group.create_task(self._beat(stop))
             while not stop.is_set():
                 wakeup.clear()
-                await self.look()
+                await self._look_safely()
                 await first(wakeup, stop, seconds=poll)
         await self._leave()
         await self._runners.close()
@@ -117,6 +127,13 @@ class Replica:
             return
         self._table.know(self._desired)
         await self._catch_up()
+
+    async def _look_safely(self) -> None:
+        try:
+            await self.look()
+        except Exception:
+            # What answers goes on answering, whatever is wrong with what is new.
+            log.exception("not brought up to date")
 
     async def look(self) -> None:
         """See what is to be served, and bring this process there."""
@@ -178,7 +195,7 @@ class Replica:
 
     async def _let_go(self) -> None:
         """Remember what is served now, and drop what is not any more."""
-        served = [live.desired for live in self._table]
+        served = [self._served(desired) for desired in self._desired]
         await asyncio.to_thread(self._files.remember, dump(served))
         used = {identity_of(live.desired.project, one.target) for live in self._table for one in live.answering}
         for key in self._residents.keys() - used:
@@ -186,6 +203,11 @@ class Replica:
         await self._runners.close_idle()
         keep = {target.file.digest for desired in (*served, *self._desired) for target in desired.targets}
         await asyncio.to_thread(self._files.sweep, keep, UNNEEDED)
+
+    def _served(self, desired: Desired) -> Desired:
+        """What answers for it, or is to as soon as it can."""
+        live = self._table.of(desired.deployment)
+        return desired if live is None else live.desired
 
     async def _beat(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

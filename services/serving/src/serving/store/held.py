@@ -27,6 +27,11 @@ class HeldStore:
             )
             await self._connection.execute(again)
 
+    async def lacking(self, refs: Collection[str]) -> list[str]:
+        """Which of these are not held, as far as is known here."""
+        query = sa.select(held.c.ref).where(self._mine, held.c.ref.in_(sorted(refs)), held.c.released_at.is_(None))
+        return sorted(set(refs) - set((await self._connection.execute(query)).scalars()))
+
     async def to_release(self, keep: Collection[str], *, again_after: timedelta) -> list[str]:
         """What is to be let go: what is held for nothing, and once more what was let go that long ago."""
         late = sa.or_(held.c.released_at.is_(None), held.c.released_at < NOW - again_after)
@@ -39,7 +44,8 @@ class HeldStore:
         await self._connection.execute(sa.delete(held).where(this, held.c.released_at.is_not(None)))
         await self._connection.execute(sa.update(held).where(this).values(released_at=NOW))
 
-    async def count(self) -> int:
-        """How many are held, or were until not long ago."""
-        query = sa.select(sa.func.count()).select_from(held).where(self._mine)
-        return int((await self._connection.execute(query)).scalar_one())
+    async def count(self) -> tuple[int, int]:
+        """How many are held, and how many were until not long ago."""
+        query = sa.select(sa.func.count(), sa.func.count(held.c.released_at)).where(self._mine)
+        known, released = (await self._connection.execute(query)).one()
+        return known - released, released
