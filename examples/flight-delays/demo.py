@@ -35,6 +35,8 @@ PREDICTIONS = 100
 SWITCH = timedelta(seconds=60)  # a deployment follows a moved alias in seconds
 BETWEEN_LOOKS = 0.2
 METRICS = ("roc_auc", "average_precision", "baseline_roc_auc", "baseline_average_precision")
+SIDES = {"train": "to train on", "held_out": "held out"}
+MAKING = {"ingest", "train"}  # the steps that make something; the others point at it
 WIDE = 97  # columns of a terminal that has room for a whole digest
 
 
@@ -172,17 +174,17 @@ def show(facts: dict[str, Any], asked: Asked, console: Console) -> None:
     )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    splits = ", ".join(f"{rows:,} {name.replace('_', ' ')}" for name, rows in (facts["splits"] or {}).items())
+    splits = ", ".join(f"{rows:,} {SIDES.get(name, name)}" for name, rows in (facts["splits"] or {}).items())
     metrics, latency = facts["metrics"], facts["latency_ms"]
     for name, value in {
         "dataset": f"{facts['dataset']}\n{shortened(facts['dataset_digest'], console.width)}",
-        "rows": f"{facts['rows_in']:,} in, {facts['rejected']:,} rejected, {splits}",
+        "rows": f"{facts['rows_in']:,} in, {facts['rejected']:,} rejected\n{splits}".rstrip(),
         "model": f"{facts['model']} ({', '.join(facts['formats'])})\n{shortened(facts['model_digest'], console.width)}",
         "ROC AUC": beside(metrics["roc_auc"], metrics["baseline_roc_auc"]),
         "average precision": beside(metrics["average_precision"], metrics["baseline_average_precision"]),
         "deployment": f"{facts['deployment']}, revision {facts['revision']}",
         "latency": f"p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms ({facts['predictions']} predictions)",
-        "new in this run": "nothing: every step was reused" if len(facts["reused"]) >= 5 else "",
+        "new in this run": "nothing: the dataset and the model are reused" if set(facts["reused"]) >= MAKING else "",
         "took": f"{facts['seconds']:.0f} s",
     }.items():
         if value:

@@ -33,7 +33,7 @@ def asked() -> demo.Asked:
 
 @pytest.fixture
 def facts(asked: demo.Asked) -> dict[str, Any]:
-    steps = [{"name": str(n), "kind": "train", "status": {"phase": "reused"}} for n in range(5)]
+    steps = [{"name": name, "kind": name, "status": {"phase": "reused"}} for name in ("ingest", "train")]
     run = Run.of({"id": "r1", "pipeline": "flight-delays", "status": {"phase": "succeeded"}, "steps": steps})
     version = DatasetVersion.of(
         {
@@ -83,17 +83,22 @@ def shown(facts: dict[str, Any], asked: demo.Asked) -> str:
         "flights@1",
         DIGEST,
         "336,776 in, 9,430 rejected",
+        "254,224 to train on, 73,122 held out",
         "0.736 on held-out days",
         "0.669",
         "flight-delays@1 (skops, onnx)",
         "p50 3.0 ms",
         "http://127.0.0.1:8080/docs",
         "make down",
-        "every step was reused",
+        "nothing: the dataset and the model are reused",
     ],
 )
 def test_the_table_has_it(facts: dict[str, Any], asked: demo.Asked, words: str) -> None:
     assert words in shown(facts, asked)
+
+
+def test_what_is_new_is_not_called_reused(facts: dict[str, Any], asked: demo.Asked) -> None:
+    assert "new in this run" not in shown({**facts, "reused": ["ingest"]}, asked)
 
 
 def test_the_flights_shown_are_the_likeliest_and_the_least_likely(facts: dict[str, Any], asked: demo.Asked) -> None:
