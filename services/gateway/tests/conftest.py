@@ -1,21 +1,15 @@
 """What the tests of the gateway share."""
 
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx2
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-
-sys.path.insert(0, str(Path(__file__).parent))  # for `gateways`
-
-from gateways import Upstream, add_key, add_project, client, gateway_at_work, settings_of, upstream_at_work
 
 from gateway.settings import Settings
 from kit.callers import Role
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder
+
+from .gateways import Door, Upstream, add_key, add_project, gateway_at_work, settings_of, upstream_at_work
 
 
 @pytest.fixture
@@ -36,24 +30,6 @@ async def upstream() -> AsyncIterator[Upstream]:
     """One process that answers for all five services."""
     async with upstream_at_work() as it:
         yield it
-
-
-@dataclass
-class Door:
-    """A gateway on a real server, with clients for it."""
-
-    port: int
-    keys: dict[str, str]
-    upstream: Upstream
-    settings: Settings
-
-    def client(self, key: str | None = "admin") -> httpx2.AsyncClient:
-        return client(self.port, self.keys.get(key, key) if key is not None else None)
-
-    def head(self, line: str, *headers: str, key: str | None = "admin") -> bytes:
-        """The head of a request, with a key."""
-        known = [] if key is None else [f"Authorization: Bearer {self.keys.get(key, key)}"]
-        return "\r\n".join([f"{line} HTTP/1.1", "Host: a", *known, *headers, "", ""]).encode("latin-1")
 
 
 @pytest.fixture

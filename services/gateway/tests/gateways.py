@@ -176,6 +176,24 @@ def client(port: int, key: str | None = None) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20, trust_env=False)
 
 
+@dataclass
+class Door:
+    """A gateway on a real server, with clients for it."""
+
+    port: int
+    keys: dict[str, str]
+    upstream: Upstream
+    settings: Settings
+
+    def client(self, key: str | None = "admin") -> httpx2.AsyncClient:
+        return client(self.port, self.keys.get(key, key) if key is not None else None)
+
+    def head(self, line: str, *headers: str, key: str | None = "admin") -> bytes:
+        """The head of a request, with a key."""
+        known = [] if key is None else [f"Authorization: Bearer {self.keys.get(key, key)}"]
+        return "\r\n".join([f"{line} HTTP/1.1", "Host: a", *known, *headers, "", ""]).encode("latin-1")
+
+
 class Wire:
     """One connection, byte by byte."""
 

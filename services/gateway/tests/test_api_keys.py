@@ -7,15 +7,15 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from gateways import add_key, add_project, says
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from conftest import Door
 from gateway.domain.keys import read_key
 from gateway.store.projects import ProjectStore
 from kit.callers import Role
 from kit.tables import audit, idempotency_keys
 from kit.testing import eventually
+
+from .gateways import Door, add_key, add_project, says
 
 
 async def create(http: httpx2.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -286,7 +286,7 @@ async def test_a_key_in_the_wrong_place_is_no_key(door: Door) -> None:
             {"x-api-key": key},
             {"cookie": f"authorization=Bearer {key}"},
         ):
-            refused = await http.get("/v1/models", headers={k: v.encode("latin-1") for k, v in headers.items()})
+            refused = await http.get("/v1/models", headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
             assert refusal(refused, 401)
             assert refused.headers["www-authenticate"] == "Bearer"
         refusal(await http.get(f"/v1/models?api_key={key}"), 401)

@@ -5,12 +5,12 @@ import hashlib
 import json
 
 import pytest
-from gateways import answer, caller_of, resident, wire
 from starlette.types import Receive, Scope, Send
 
-from conftest import Door
 from kit.callers import Caller, Role
 from kit.testing import KeyFolder, eventually
+
+from .gateways import Door, answer, caller_of, resident, wire
 
 MEGABYTE = 1 << 20
 

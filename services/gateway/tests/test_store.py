@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from gateways import add_key, add_project
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,6 +21,8 @@ from gateway.store.snapshots import SnapshotFile, write_private
 from gateway.store.tables import api_keys
 from kit import migrations
 from kit.callers import Caller, Role
+
+from .gateways import add_key, add_project
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 ADA = Caller("blue", Role.ADMIN, "ada", "gateway")
