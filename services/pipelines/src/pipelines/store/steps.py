@@ -194,7 +194,7 @@ class StepStore:
         values: dict[str, Any] = {"phase": phase, "reason": reason, "message": message[:2000], "finished_at": NOW}
         values |= {"outputs": None if outputs is None else dict(outputs), "awaits": None, "elected": False}
         values["started_at"] = sa.func.coalesce(steps.c.started_at, NOW)
-        return await self._record(lease, seen, None, **({**_ANEW} if anew else {}), **values)
+        return await self._record(lease, seen, None, **(_ANEW | values if anew else values))
 
     async def postpone(
         self,
@@ -225,8 +225,8 @@ class StepStore:
 
     async def begin_anew(self, lease: leases.Lease, seen: Step, due_in: timedelta, message: str) -> bool:
         """The attempt came to nothing; another one begins later."""
-        values: dict[str, Any] = {"reason": StepReason.RETRYING, "message": message[:2000], "awaits": None}
-        return await self._record(lease, seen, due_in, retried=seen.retried + 1, **_ANEW, **values)
+        values = _ANEW | {"reason": StepReason.RETRYING, "message": message[:2000], "awaits": None}
+        return await self._record(lease, seen, due_in, **values, retried=seen.retried + 1)
 
     async def wake(self, awaited: Iterable[tuple[str, str]]) -> int:
         """Make the steps due that await one of these (project, subject). Says how many.
