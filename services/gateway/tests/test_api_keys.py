@@ -286,7 +286,9 @@ async def test_a_key_in_the_wrong_place_is_no_key(door: Door) -> None:
             {"x-api-key": key},
             {"cookie": f"authorization=Bearer {key}"},
         ):
-            refused = await http.get("/v1/models", headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
+            refused = await http.get(
+                "/v1/models", headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            )
             assert refusal(refused, 401)
             assert refused.headers["www-authenticate"] == "Bearer"
         refusal(await http.get(f"/v1/models?api_key={key}"), 401)
