@@ -237,8 +237,9 @@ def test_a_format_is_there_once() -> None:
 
 
 def test_a_manifest_is_not_larger_than_it_may_be() -> None:
-    read(changed("parameters.a", "x" * (manifests.LARGEST - 4096)))
-    assert "at most" in refusal(changed("parameters.a", "x" * manifests.LARGEST))
+    manifests.check_size(read(changed("parameters.a", "x" * (manifests.LARGEST - 4096))))
+    with pytest.raises(manifests.ManifestTooLarge):
+        manifests.check_size(read(changed("parameters.a", "x" * manifests.LARGEST)))
 
 
 def test_canonical_json_cannot_say_what_json_cannot() -> None:

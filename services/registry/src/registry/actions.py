@@ -13,7 +13,7 @@ from kit import audit, blobs, errors, events, holds
 from kit.blobs import Blob, BlobStore
 from kit.callers import Caller
 from registry.domain.aliases import Alias, AliasTargetUnknown
-from registry.domain.manifests import File, Manifest, version_digest
+from registry.domain.manifests import File, Manifest, check_size, version_digest
 from registry.domain.models import Model, ModelInUse
 from registry.domain.versions import (
     FileNotUploaded,
@@ -31,6 +31,8 @@ from registry.store.versions import VersionStore
 
 NOUN = "model-version"
 SERVICE = "registry"
+BATCH = 50
+"""Versions of a model that are read at one time: a manifest may have half a megabyte."""
 
 
 class DigestMismatch(errors.Invalid): ...
@@ -78,7 +80,9 @@ async def register(connection: AsyncConnection, caller: Caller, name: str, manif
         FileNotUploaded: bytes that the manifest names are not here.
         FileSizeWrong: they are, and have another size.
         BlobCollected: they are just being collected.
+        ManifestTooLarge: it has more bytes than a manifest may have.
     """
+    check_size(manifest)
     model, made = await ModelStore(connection).ensure(caller.project, name)
     digest, store = version_digest(manifest), VersionStore(connection)
     if (same := await store.find(model, Reference(digest=digest))) is not None:
@@ -172,13 +176,15 @@ async def delete_model(connection: AsyncConnection, caller: Caller, name: str) -
         ModelNotFound: there is no such model.
     """
     model = await ModelStore(connection).get(caller.project, name, lock=True)
-    versions = await VersionStore(connection).page(caller.project, name, before=None, limit=None, lock=True)
-    for version in versions:
-        if users := await _users(connection, version):
-            raise ModelInUse(f"Version {version.reference} is {in_use(users)}.", used_by=users)
-        await _drop(connection, version)
+    store, before, count = VersionStore(connection), None, 0
+    while versions := await store.page(caller.project, name, before=before, limit=BATCH, lock=True):
+        for version in versions:
+            if users := await _users(connection, version):
+                raise ModelInUse(f"Version {version.reference} is {in_use(users)}.", used_by=users)
+            await _drop(connection, version)
+        before, count = versions[-1].number, count + len(versions)
     await ModelStore(connection).delete(model)
-    await audit.record(connection, caller, "delete", "model", name, {"versions": len(versions)})
+    await audit.record(connection, caller, "delete", "model", name, {"versions": count})
 
 
 async def find_held(connection: AsyncConnection, project: str, noun: str, reference: str) -> str:

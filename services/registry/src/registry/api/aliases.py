@@ -1,5 +1,7 @@
 """Aliases: moved by compare-and-set, and never forgotten where they were."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from kit import etags
@@ -14,6 +16,18 @@ from registry.store.aliases import AliasStore
 from registry.store.models import ModelStore
 
 router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["models"])
+# kit.etags reads them from the request: Swagger UI has to be told.
+PRECONDITIONS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "The ETag of the alias as you saw it.",
+        }
+    ]
+}
 
 
 @router.get("")
@@ -36,7 +50,7 @@ async def get_alias(
     return AliasOut.of(found)
 
 
-@router.put("/{alias}")
+@router.put("/{alias}", openapi_extra=PRECONDITIONS)
 @requires(Role.EDITOR)
 async def put_alias(
     name: NameDep,
@@ -59,7 +73,7 @@ async def put_alias(
     return AliasOut.of(moved)
 
 
-@router.delete("/{alias}", status_code=204)
+@router.delete("/{alias}", status_code=204, openapi_extra=PRECONDITIONS)
 @requires(Role.EDITOR)
 async def delete_alias(
     name: NameDep, alias: AliasDep, caller: CallerDep, transaction: Transaction, request: Request

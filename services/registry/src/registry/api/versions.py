@@ -17,9 +17,6 @@ from registry.domain.versions import reference_of
 from registry.store.models import ModelStore
 from registry.store.versions import VersionStore
 
-PAGE = 50
-"""Versions of a page at most: a manifest may have half a megabyte."""
-
 router = APIRouter(prefix="/v1/models/{name}/versions", tags=["models"])
 internal = APIRouter(prefix="/internal/v1/models/{name}/versions", include_in_schema=False)
 
@@ -45,7 +42,7 @@ async def register_version(
 async def list_versions(name: NameDep, caller: CallerDep, transaction: Transaction, page: PageDep) -> Page[VersionOut]:
     """The newest first."""
     await ModelStore(transaction).get(caller.project, name)
-    page = replace(page, size=min(page.size, PAGE))
+    page = replace(page, size=min(page.size, actions.BATCH))
     before = number_of(page.after)
     found = await VersionStore(transaction).page(caller.project, name, before=before, limit=page.limit)
     items, token = page_of(found, page, key=lambda version: str(version.number))

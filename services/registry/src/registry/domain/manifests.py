@@ -16,11 +16,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from kit import errors
+
 EDITION = 1
 LARGEST = 512 << 10
 """Bytes of a manifest."""
 _PATH = re.compile(r"[A-Za-z0-9](?!.*\.\.)([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _SMALLEST, _GREATEST = -(2**63), 2**63 - 1
+
+
+class ManifestTooLarge(errors.Invalid): ...
 
 
 def _is_plain(path: str) -> str:
@@ -133,8 +138,6 @@ class Manifest(_Part):
         if self.signature.task != self.task:
             raise ValueError("the signature is one of another task")
         _check_files(self.formats, self.twin)
-        if len(canonical(self.document())) > LARGEST:
-            raise ValueError(f"a manifest has {LARGEST} bytes at most")
         return self
 
     def document(self) -> dict[str, Any]:
@@ -156,6 +159,15 @@ def _check_files(files: Sequence[File], twin: Twin | None) -> None:
 def canonical(document: object) -> bytes:
     """The one way to write a JSON document. 1 and 1.0 stay two things: to a parameter they are."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def check_size(manifest: Manifest) -> None:
+    """
+    Raises:
+        ManifestTooLarge: it is no manifest any more, but data.
+    """
+    if len(canonical(manifest.document())) > LARGEST:
+        raise ManifestTooLarge(f"A manifest has {LARGEST} bytes at most.")
 
 
 def version_digest(manifest: Manifest) -> str:

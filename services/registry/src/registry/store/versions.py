@@ -48,9 +48,9 @@ class VersionStore:
         return version
 
     async def page(
-        self, project: str, model: str, *, before: int | None, limit: int | None, lock: bool = False
+        self, project: str, model: str, *, before: int | None, limit: int, lock: bool = False
     ) -> Sequence[Version]:
-        """The newest first; with `limit` None all of them."""
+        """The newest first."""
         of = _of(project, model, Reference())
         if before is not None:
             of.append(versions.c.number < before)
