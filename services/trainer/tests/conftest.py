@@ -11,16 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from attempts_at_work import flights
 from neighbours import Neighbours
 from trainers_at_work import Trainer
 
 from kit import tokens
 from kit.app import Service
+from kit.blobs import BlobStore
 from kit.clients import ServiceClient, http_client
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
 from trainer.app import create_app
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
+from trainer.reconcile import Reconciler
 from trainer.settings import Settings
 
 
@@ -87,3 +90,20 @@ def trainer(
     _sweep("trainer")
     with Trainer(tmp_path, database_url, key_folder, objects_url) as trainer:
         yield trainer
+
+
+@pytest.fixture
+def store(settings: Settings) -> BlobStore:
+    return BlobStore(settings.objects_url, "trainer")
+
+
+@pytest.fixture
+def world(neighbours: Neighbours) -> Neighbours:
+    """With the dataset version that ordinary jobs name."""
+    neighbours.add_version(train=flights(20), held_out=flights(10, 1))
+    return neighbours
+
+
+@pytest.fixture
+def worker(engine: AsyncEngine, store: BlobStore, ingest: IngestClient, registry: RegistryClient) -> Reconciler:
+    return Reconciler(engine, store, ingest, registry)
