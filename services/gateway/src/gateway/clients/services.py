@@ -45,7 +45,7 @@ class Services:
     async def openapi(self, service: str) -> Mapping[str, Any]:
         """The API document of a service."""
         status, document = await self._ask(Outgoing(service, "GET", "/openapi.json", []))
-        if status != 200 or not isinstance(document, dict):
+        if status != 200 or not isinstance(document, dict) or "paths" not in document:
             raise ServiceUnavailable(f"The service {service} has no API document just now.")
         return document
 
