@@ -1,7 +1,7 @@
 """What the tests of the whole suite share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `suites_at_work` and `worl
 
 from suites_at_work import Suite
 from worlds import World
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows the end of every program's log: its suite is gone when somebody looks."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for suite in (it for it in item.funcargs.values() if isinstance(it, Suite)):
+            report.sections += [(f"log of {name}", suite.words(name)) for name in suite.logged()]
+    return report
 
 
 @pytest.fixture(scope="session")

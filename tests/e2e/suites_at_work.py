@@ -149,6 +149,10 @@ class Suite:
         assert self._process is not None
         return memory.used([self._process.pid])[self._process.pid] or 0
 
+    def logged(self) -> list[str]:
+        """The programs that have a log."""
+        return sorted(path.stem for path in self.home.logs.glob("*.log"))
+
     def words(self, name: str, lines: int = 30) -> str:
         """The end of a program's log, for a message."""
         return logs.tail(self.home.log(name), lines)
