@@ -39,7 +39,15 @@ async def test_a_name_must_be_one(users: httpx2.AsyncClient) -> None:
         answer = await create(users, name)
         assert code_of(answer) == (422, "validation-failed")
         assert answer.json()["errors"][0]["pointer"] == "#/name"
-    for body in ({}, {"name": 1}, {"name": "a", "more": 1}, {"name": "a", "description": "x" * 5000}, [], "a"):
+    bodies: tuple[Any, ...] = (
+        {},
+        {"name": 1},
+        {"name": "a", "more": 1},
+        {"name": "a", "description": "x" * 5000},
+        [],
+        "a",
+    )
+    for body in bodies:
         assert code_of(await users.post("/v1/models", json=body)) == (422, "validation-failed")
 
 

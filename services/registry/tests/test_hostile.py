@@ -92,7 +92,7 @@ async def test_no_request_is_too_much(app: Service, http: httpx2.AsyncClient, ve
         max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(_cases(operation))
-    def send(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case[Any]) -> None:
         asyncio.run_coroutine_threadsafe(_send(http, case), loop).result(30)
 
     await asyncio.to_thread(send)
@@ -146,20 +146,21 @@ async def _register(http: httpx2.AsyncClient, place: tuple[Any, ...], value: Any
         assert read == answer.json() == read | manifest
 
 
-def _cases(operation: APIOperation) -> st.SearchStrategy[schemathesis.Case]:
+def _cases(operation: APIOperation[Any, Any, Any, Any]) -> st.SearchStrategy[schemathesis.Case[Any]]:
     """What the document allows and what it does not, of things that are there and of things that are not."""
     there = {parameter.name: THERE[parameter.name] for parameter in operation.path_parameters}
     modes = [GenerationMode.POSITIVE]
     if operation.body or list(operation.query):
         modes.append(GenerationMode.NEGATIVE)  # of a request that says nothing, nothing can be wrong
-    return st.one_of(
+    strategies = [
         operation.as_strategy(mode, path_parameters=given)
         for mode in modes
         for given in ([there, None] if there else [None])
-    )
+    ]
+    return st.one_of(strategies)
 
 
-async def _send(http: httpx2.AsyncClient, case: schemathesis.Case) -> None:
+async def _send(http: httpx2.AsyncClient, case: schemathesis.Case[Any]) -> None:
     asked = case.as_transport_kwargs(base_url="http://service")
     asked["content"] = asked.pop("data", None)
     asked.pop("cookies", None)

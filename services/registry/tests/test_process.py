@@ -25,6 +25,8 @@ from registry.app import loops
 from registry.settings import Settings
 from registry.store.tables import alias_moves, aliases, versions
 from registry.testing import FILE, Headers, digest_of, manifest_of
+from trainyard import Client
+from trainyard.errors import Conflict, NotFound
 
 BLOB = f"/internal/v1/blobs/{digest_of(FILE)}"
 REGISTER = "/internal/v1/models/flight-delays/versions"
@@ -38,32 +40,35 @@ class Process:
     def __init__(self, settings: Settings, folder: Path, points: list[str]) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
         self._folder = folder
         told = {
             "REGISTRY_DATABASE_URL": settings.url,
             "REGISTRY_OBJECTS_URL": settings.objects_url,
             "REGISTRY_PRIVATE_KEY_FILE": str(settings.private_key_file),
             "REGISTRY_PUBLIC_KEYS_FILE": str(settings.public_keys_file),
-            "REGISTRY_PORT": str(self._port),
+            "REGISTRY_PORT": str(port),
             "TRAINYARD_FAILPOINTS": ",".join(f"{point}=kill" for point in points),
             "TRAINYARD_FAILPOINTS_DIR": str(folder),
         }
         self._env = os.environ | told
         self._child: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> httpx2.AsyncClient:
+    async def start(self) -> None:
         self._child = await asyncio.to_thread(self._begin)
-        client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=30, trust_env=False)
 
         async def answers() -> bool:
             try:
-                return (await client.get("/livez")).status_code == 200
+                return (await self.ask("GET", "/livez")).status_code == 200
             except httpx2.TransportError:
                 return False
 
         await eventually(answers, LONG)
-        return client
+
+    async def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=30, trust_env=False) as client:
+            return await client.request(method, path, **more)
 
     def _begin(self) -> subprocess.Popen[bytes]:
         with (self._folder / "log").open("ab") as log:
@@ -120,25 +125,22 @@ async def test_a_kill_at_every_named_point_changes_nothing_but_the_time(
     blob = {"blobs": 1}
     version = blob | {"versions": 1, "links": 1, "events": 1}
     alias = version | {"aliases": 1, "moves": 1, "events": 2}
-    requests: list[tuple[dict[str, Any], dict[str, int], dict[str, int]]] = [
-        ({"url": BLOB, "content": FILE, "headers": trainer}, {}, blob),
-        ({"url": REGISTER, "json": manifest_of(), "headers": trainer}, blob, version),
-        ({"url": ALIAS, "json": {"version": 1}, "headers": user}, version, alias),
+    requests: list[tuple[str, dict[str, Any], dict[str, int], dict[str, int]]] = [
+        (BLOB, {"content": FILE, "headers": trainer}, {}, blob),
+        (REGISTER, {"json": manifest_of(), "headers": trainer}, blob, version),
+        (ALIAS, {"json": {"version": 1}, "headers": user}, version, alias),
     ]
-    client = await process.start()
-    for request, before, after in requests:
+    await process.start()
+    for path, request, before, after in requests:
         for expected in (before, after):
             with pytest.raises(httpx2.TransportError):
-                await client.put(**request)
+                await process.ask("PUT", path, **request)
             assert await process.ended() == -signal.SIGKILL
             assert await there(engine) == expected
-            await client.aclose()
-            client = await process.start()
-        answer = await client.put(**request)
+            await process.start()
         # The alias is there: who sends the same again, unseen, is told so, and sees that it is his.
-        assert answer.status_code == (428 if request["url"] == ALIAS else 200)
+        assert (await process.ask("PUT", path, **request)).status_code == (428 if path == ALIAS else 200)
         assert await there(engine) == after
-    await client.aclose()
     process.stop(signal.SIGTERM)
     assert await process.ended() == 0
     assert process.fired() == {*named_points()}
@@ -148,21 +150,60 @@ async def test_a_kill_at_every_named_point_changes_nothing_but_the_time(
 async def test_bytes_whose_process_died_before_their_row_are_seen_by_nobody_and_collected(
     process: Process, engine: AsyncEngine, headers: Headers, store: BlobStore
 ) -> None:
-    client = await process.start()
+    await process.start()
     trainer = headers(issuer="trainer")
     with pytest.raises(httpx2.TransportError):
-        await client.put(BLOB, content=FILE, headers=trainer)
+        await process.ask("PUT", BLOB, content=FILE, headers=trainer)
     assert await process.ended() == -signal.SIGKILL
-    await client.aclose()
     assert [found.digest async for page in store.blobs() for found in page] == [digest_of(FILE)]
     assert await there(engine) == {}
-    client = await process.start()
-    refused = await client.put(REGISTER, json=manifest_of(), headers=trainer)
+    await process.start()
+    refused = await process.ask("PUT", REGISTER, json=manifest_of(), headers=trainer)
     assert refused.json()["code"] == "file-not-uploaded"
-    await client.aclose()
     done = await collect(engine, store, grace=NOW, settle=NOW, stale=NOW)
     assert (done.orphans, done.deleted) == (1, 1)
     assert [found async for page in store.blobs() for found in page] == []
+
+
+async def test_the_python_client_finds_what_it_expects(
+    settings: Settings, engine: AsyncEngine, headers: Headers, tmp_path: Path
+) -> None:
+    """The SDK at the registry itself, with the gateway's token in place of a key."""
+    process = Process(settings, tmp_path, [])
+    try:
+        await process.start()
+        trainer = headers(issuer="trainer")
+        await process.ask("PUT", BLOB, content=FILE, headers=trainer)
+        for seed in (1, 2):
+            await process.ask("PUT", REGISTER, json=manifest_of(parameters={"seed": seed}), headers=trainer)
+        token = headers()["authorization"].removeprefix("Bearer ")
+        await asyncio.to_thread(_use, process.url, token, tmp_path / "files")
+    finally:
+        process.kill()
+
+
+def _use(url: str, token: str, folder: Path) -> None:
+    with Client(url, token) as client:
+        models = client.models
+        assert models.create("empty", "Nothing yet.").description == "Nothing yet."
+        assert [model.name for model in models.list()] == ["empty", "flight-delays"]
+        assert [version.reference for version in models.versions("flight-delays")] == [
+            "flight-delays@2",
+            "flight-delays@1",
+        ]
+        assert [models.set_alias("flight-delays", "champion", version).version for version in (1, 2, 2)] == [1, 2, 2]
+        assert [(alias.alias, alias.version) for alias in models.aliases("flight-delays")] == [("champion", 2)]
+        found = models.version("flight-delays", "champion")
+        assert (found.version, found.parameters, found.metrics) == (2, {"seed": 2}, {"roc_auc": 0.736})
+        assert [path.read_bytes() for path in models.download("flight-delays", found.digest, folder)] == [FILE]
+        with pytest.raises(Conflict, match="alias champion"):
+            models.delete_version("flight-delays", 2)
+        models.delete_alias("flight-delays", "champion")
+        models.delete_version("flight-delays", 2)
+        assert models.version("flight-delays").version == 1
+        models.delete("flight-delays")
+        with pytest.raises(NotFound):
+            models.get("flight-delays")
 
 
 async def test_the_loops_put_away_what_nobody_needs(engine: AsyncEngine, settings: Settings) -> None:
