@@ -7,12 +7,14 @@ Whatever an expression costs is paid here: who started this process ends it when
 """
 
 import json
+import re
 import sys
 from typing import Any
 
 from cel_expr_python import cel
 
 _LONGEST = 300
+_CODES = re.compile(r"^(?:[A-Z_]+: )*(?:<input>:)?")
 
 
 def main() -> int:
@@ -52,9 +54,7 @@ def judge(env: Any, expression: str, data: dict[str, Any] | None) -> tuple[bool 
 
 def words_of(message: str) -> str:
     """The first line, without the library's own classes."""
-    line = message.strip().split("\n", 1)[0]
-    for start in ("INVALID_ARGUMENT: ", "NOT_FOUND: ", "ERROR: <input>:"):
-        line = line.removeprefix(start)
+    line = _CODES.sub("", message.strip().split("\n", 1)[0])
     return line[:_LONGEST]
 
 

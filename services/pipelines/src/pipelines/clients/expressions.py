@@ -14,6 +14,7 @@ import orjson
 from kit import children, errors
 from pipelines.domain.expressions import Verdict
 
+PROGRAM = (sys.executable, "-I", "-m", "pipelines.cel")
 MEMORY = 256 << 20
 DEADLINE = timedelta(seconds=10)
 OUTPUT = 4 << 20
@@ -28,7 +29,10 @@ _REASONS = {
 class ChildExpressions:
     """Starts a child for each set of expressions. Few at one time: they cost processors, not waiting."""
 
-    def __init__(self, *, memory: int = MEMORY, deadline: timedelta = DEADLINE) -> None:
+    def __init__(
+        self, *, memory: int = MEMORY, deadline: timedelta = DEADLINE, program: Sequence[str] = PROGRAM
+    ) -> None:
+        self._program = program
         self._memory = memory
         self._deadline = deadline
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -46,7 +50,7 @@ class ChildExpressions:
         task = orjson.dumps({"expressions": list(expressions), "data": data})
         async with self._turns:
             ended = await children.run(
-                [sys.executable, "-I", "-m", "pipelines.cel"],
+                self._program,
                 stdin=task,
                 memory=self._memory,
                 deadline=self._deadline,
