@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from gateway.settings import Settings
-from kit.testing import eventually
+from kit.testing import KeyFolder
 
-from .gateways import Door, Upstream, gateway_at_work, says
+from .gateways import Door, Upstream, caller_of, gateway_at_work, says
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOT = os.environ.get("GATEWAY_SCREENSHOT")
@@ -71,7 +71,9 @@ async def watched() -> AsyncIterator[Watched]:
             await browser.close()
 
 
-async def test_the_page_asks_with_the_key_that_it_was_given(docs_door: Door, watched: Watched) -> None:
+async def test_the_page_asks_with_the_key_that_it_was_given(
+    docs_door: Door, watched: Watched, key_folder: KeyFolder
+) -> None:
     page = watched.page
     origin = f"http://127.0.0.1:{docs_door.port}"
     await page.goto(f"{origin}/docs")
@@ -91,7 +93,8 @@ async def test_the_page_asks_with_the_key_that_it_was_given(docs_door: Door, wat
     status = await page.locator(".live-responses-table .response .response-col_status").first.inner_text()
 
     assert status.startswith("200")
-    await eventually(lambda: docs_door.upstream.asked("/v1/datasets/flights@3"))
+    (scope,) = docs_door.upstream.asked("/v1/datasets/flights@3")
+    assert caller_of(scope, key_folder, "ingest").subject == "vic"
     assert watched.complaints == []
     assert {urlsplit(url).netloc for url in watched.asked if not url.startswith("data:")} == {urlsplit(origin).netloc}
     stored = await page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
