@@ -106,6 +106,26 @@ def test_a_program_without_a_runner_is_told_to_stop_after_a_while(tmp_path: Path
     assert keeper.exit_code_of(tmp_path) == Exit.STOPPED
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """As they were: a keeper has the signals of its process to itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    while signal.sigpending() & keeper.HEARD:
+        signal.sigwait(keeper.HEARD)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_keeper_in_this_process_waits_for_its_program(signals: None, tmp_path: Path, attempt: Attempt) -> None:
+    prepare(tmp_path, attempt.url, train=flights(3000), held_out=flights(300, 1), estimator=LONG)
+    # Nobody holds the runner's lock, so that the program is told to stop as soon as that is noticed.
+    assert keeper.keep(tmp_path, tmp_path / "runner.lock", orphan=0) in (Exit.STOPPED, -signal.SIGKILL)
+    assert keeper.exit_code_of(tmp_path) is not None
+    assert keeper.keep(tmp_path, None) == keeper.TAKEN
+    with pytest.raises(SystemExit, match="75"):
+        keeper.end_as(keeper.TAKEN)
+
+
 def test_what_nobody_wrote_is_nothing(tmp_path: Path) -> None:
     assert not keeper.is_claimed(tmp_path)
     assert keeper.pid_of(tmp_path) is None

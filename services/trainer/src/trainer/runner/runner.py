@@ -29,7 +29,7 @@ class Runner:
         self._make = attend
         self._slots = slots
         self._attended: dict[str, Attending] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and all programs have ended."""
@@ -47,14 +47,14 @@ class Runner:
             for attending in self._attended.values():
                 attending.leave()
             if self._tasks:
-                await asyncio.wait(self._tasks)
+                await asyncio.wait(self._tasks.values())
         finally:
             self._home.leave()
 
     async def _take(self, stopped: "asyncio.Task[bool]") -> None:
         free = self._slots - len(self._tasks)
         if free <= 0:
-            await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
             return
         asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL))
         await asyncio.wait({stopped, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,11 +69,20 @@ class Runner:
             await asyncio.wait({stopped}, timeout=SOON)
             return
         for grant in grants:
-            await self._begin(grant)
+            await self._begin(grant, stopped)
 
-    async def _begin(self, grant: Grant) -> None:
+    async def _begin(self, grant: Grant, stopped: "asyncio.Task[bool]") -> None:
+        if (older := self._tasks.get(grant.attempt)) is not None:
+            # Ours under an older fence: its next heartbeat is refused, and it makes way.
+            await asyncio.wait({older})
         record = Record(grant)
-        await asyncio.to_thread(self._home.save, record)
+        try:
+            await asyncio.to_thread(self._home.save, record)
+        except OSError:
+            # Not held, so it is given anew, by and by; or to nobody any more, when its lease has run out.
+            log.exception("no room for an attempt", extra={"attempt": grant.attempt})
+            await asyncio.wait({stopped}, timeout=SOON)
+            return
         self._attend(record)
 
     def _attend(self, record: Record) -> None:
@@ -81,12 +90,12 @@ class Runner:
         attending = self._make(record)
         self._attended[grant.attempt] = attending
         task = asyncio.create_task(attending.run())
-        self._tasks.add(task)
+        self._tasks[grant.attempt] = task
         task.add_done_callback(lambda done: self._ended(done, grant))
         log.info("attending", extra={"attempt": grant.attempt, "job": grant.job, "started": record.started})
 
     def _ended(self, task: "asyncio.Task[None]", grant: Grant) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(grant.attempt, None)
         self._attended.pop(grant.attempt, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt dropped", exc_info=task.exception(), extra={"attempt": grant.attempt})

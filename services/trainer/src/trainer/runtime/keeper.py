@@ -31,7 +31,7 @@ TICK = 1.0
 ADDRESSES = 16 << 30
 FILES = 16 << 30
 _PR_SET_PDEATHSIG = 1
-_HEARD = {signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM}
+HEARD = {signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM}
 
 
 def keep(folder: Path, runner_lock: Path | None, *, orphan: float = ORPHAN) -> int:
@@ -41,19 +41,23 @@ def keep(folder: Path, runner_lock: Path | None, *, orphan: float = ORPHAN) -> i
         return TAKEN
     _write(folder / PID_FILE, str(os.getpid()))
     # Before the fork, so that no signal is lost: each is asked for, one after the other.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     child = os.fork()
     if child == 0:
         _become_program(folder)
-    code = _wait(child, runner_lock, orphan)
+    try:
+        code = _wait(child, runner_lock, orphan)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     _write(folder / EXIT_FILE, str(code))
+    os.close(claim)
     return code
 
 
 def end_as(code: int) -> NoReturn:
     """End this process as the program ended."""
-    if code < 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    if code < 0:  # pragma: no cover - of a process that is just ended by a signal
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 
@@ -96,7 +100,7 @@ def _wait(child: int, runner_lock: Path | None, orphan: float) -> int:
     alone_since: float | None = None
     told = False
     while True:
-        heard = signal.sigwait(_HEARD)
+        heard = signal.sigwait(HEARD)
         if heard == signal.SIGTERM:
             os.kill(child, signal.SIGTERM)
         ended, status = os.waitpid(child, os.WNOHANG)

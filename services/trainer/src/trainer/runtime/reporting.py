@@ -41,6 +41,7 @@ class Reporter:
         self._numbers = {"logs": 0, "metrics": 0}
         self._progress: dict[str, Any] = {"stage": "starting", "fraction": None}
         self._closing = threading.Event()
+        self._news = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
@@ -58,6 +59,7 @@ class Reporter:
     def stage(self, stage: str) -> None:
         """What the job does now."""
         self._progress = {"stage": stage, "fraction": None}
+        self._news.set()
         log.info(stage)
 
     def close(self) -> None:
@@ -76,7 +78,8 @@ class Reporter:
         since = self._beat  # the first heartbeat goes out at once
         pause = min(TICK, self._beat)
         while not self._closing.is_set():
-            if since >= self._beat:
+            if since >= self._beat or self._news.is_set():
+                self._news.clear()
                 self._send("heartbeat", {"progress": self._progress})
                 since = timedelta(0)
             self._flush()
