@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from kit import errors
+from kit.reconcile import first
 from models.signature import Arrays, Prediction, Signature
 from serving.domain.revisions import Target
 from serving.replica.lanes import Lane
@@ -46,6 +47,14 @@ class ModelTooHungry(errors.Corrupt):
     """The model needs more memory than it may have."""
 
 
+FAILURES: dict[str, type[errors.Error]] = {
+    "absent": ModelNotReady,
+    "memory": ModelTooHungry,
+    "corrupt": ModelFailed,
+    "failed": ModelFailed,
+}
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a child may use."""
@@ -67,6 +76,7 @@ class Runner:
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._up = asyncio.Event()
+        self._ending = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -87,6 +97,9 @@ class Runner:
         return float(header["seconds"])
 
     async def predict(self, model: str, arrays: Arrays) -> Prediction:
+        if not self._up.is_set():
+            # Asked while it starts, it would seem to hang, and be ended for that again and again.
+            raise ModelNotReady("The process that runs this model is being started.", retry_after=timedelta(seconds=1))
         columns, parts = frames.columns_of(arrays)
         header = {"op": "predict", "model": model, "columns": columns}
         answer, body = await self._ask(header, parts, within=self._limits.predict)
@@ -94,6 +107,8 @@ class Runner:
 
     async def unload(self, model: str) -> None:
         self._models.pop(model, None)
+        if not self._up.is_set():
+            return
         with contextlib.suppress(errors.Error):
             await self._ask({"op": "unload", "model": model}, within=self._limits.predict)
 
@@ -103,17 +118,16 @@ class Runner:
 
     async def close(self) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
+            self._ending.set()
+            self._kill()
+            await self._keeper
 
     async def _ask(
         self, header: dict[str, Any], parts: list[bytes] | None = None, *, within: timedelta
     ) -> tuple[dict[str, Any], bytes]:
         writer = self._writer
         if writer is None:
-            raise ModelNotReady("The process that runs this model is being started.", retry_after=timedelta(seconds=1))
+            raise RunnerGone("The process that runs this model broke off.", retry_after=timedelta(seconds=1))
         number = next(self._numbers)
         answer = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
@@ -134,7 +148,7 @@ class Runner:
         """Start the child, see it end, start it again."""
         loop = asyncio.get_running_loop()
         pause = FIRST
-        while True:
+        while not self._ending.is_set():
             began = loop.time()
             try:
                 await self._live()
@@ -144,24 +158,31 @@ class Runner:
                 await self._bury()
             if loop.time() - began > HEALTHY:
                 pause = FIRST
-            log.warning("runner broke off", extra={"again_in": pause, "models": len(self._models)})
-            await asyncio.sleep(pause)
+            if not self._ending.is_set():
+                log.warning("runner broke off", extra={"again_in": pause, "models": len(self._models)})
+                await first(self._ending, seconds=pause)
             pause = min(2 * pause, LONGEST)
 
     async def _live(self) -> None:
         """One life of the child: until it ends, whatever ends it."""
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = (str(theirs.fileno()), str(self._limits.memory))
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                *arguments,
-                pass_fds=[theirs.fileno()],
-                env={"PATH": os.environ.get("PATH", ""), **ENVIRONMENT},
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    str(theirs.fileno()),
+                    str(self._limits.memory),
+                    pass_fds=[theirs.fileno()],
+                    env={"PATH": os.environ.get("PATH", ""), **ENVIRONMENT},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         reader, self._writer = await asyncio.open_connection(sock=ours)
+        if self._ending.is_set():
+            return
         async with asyncio.TaskGroup() as group:
             again = group.create_task(self._load_again())
             await self._hear(reader)
@@ -189,6 +210,8 @@ class Runner:
         self._up.clear()
         if self._writer is not None:
             self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
             self._writer = None
         for answer in self._pending.values():
             if not answer.done():
@@ -205,10 +228,9 @@ class Runner:
 
 
 def _checked(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    if not header["ok"]:
-        kind = ModelTooHungry if header["kind"] == "memory" else ModelFailed
-        raise kind(header["detail"])
-    return header, body
+    if header["ok"]:
+        return header, body
+    raise FAILURES[header["kind"]](header["detail"])
 
 
 class InChild:

@@ -37,6 +37,10 @@ class Lane:
         self._queue: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         """
         Raises:

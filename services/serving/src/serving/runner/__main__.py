@@ -78,7 +78,10 @@ class Loaded:
         return {}, []
 
     def _predict(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
-        return frames.answer_of(self._models[header["model"]].predict(frames.arrays_of(header["columns"], body)))
+        model = self._models.get(header["model"])
+        if model is None:
+            return {"ok": False, "kind": "absent", "detail": "The model is not loaded."}, []
+        return frames.answer_of(model.predict(frames.arrays_of(header["columns"], body)))
 
 
 def _receive(channel: socket.socket) -> tuple[dict[str, Any], bytes] | None:

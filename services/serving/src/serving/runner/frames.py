@@ -4,7 +4,7 @@ to the child    {"id", "op": "load", "model", "path", "digest", "signature", "ex
                 {"id", "op": "unload", "model"}
                 {"id", "op": "predict", "model", "columns": [{"name", "kind", "size"}]} + the columns' bytes
 from the child  {"id", "ok": true, "seconds"?, "values"?, "scores"?} + the scores' bytes
-                {"id", "ok": false, "kind", "detail"}
+                {"id", "ok": false, "kind": "absent" | "memory" | "corrupt" | "failed", "detail"}
 """
 
 import struct
