@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
@@ -24,6 +25,8 @@ from .lamps.app import Settings, create_app
 
 HERE = Path(__file__).parent
 BASE = "http://127.0.0.1"
+LONG = timedelta(seconds=60)
+"""A process begins within seconds, on a machine that does nothing else."""
 
 
 def free_port() -> int:
@@ -48,7 +51,7 @@ class Process:
         return False
 
     async def ended(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, err = await self._process.communicate()
         self.log = [json.loads(line) for line in err.decode().splitlines()]
         assert self._process.returncode is not None
@@ -110,7 +113,7 @@ async def test_a_process_is_ready_does_its_work_and_ends_well(
     start: Starter, key_folder: KeyFolder, mode: str, serves: int, loops: bool
 ) -> None:
     process = await start(mode)
-    await eventually(process.is_ready)
+    await eventually(process.is_ready, LONG)
     assert (await process.client.get("/livez")).json() == {"live": True}
     assert "trainyard_requests_total" in (await process.client.get("/metrics")).text
     assert (await process.client.get("/v1/lamps")).status_code == serves
@@ -118,7 +121,7 @@ async def test_a_process_is_ready_does_its_work_and_ends_well(
         lamps = await process.client.get("/v1/lamps", headers=key_folder.headers("lamps"))
         assert lamps.status_code == 200
     if loops:
-        await eventually(lambda: process.has("running"))
+        await eventually(lambda: process.has("running"), LONG)
     os.kill(process.pid, signal.SIGTERM)
     assert await process.ended() == 0
     assert process.has("ended") is loops
@@ -127,9 +130,9 @@ async def test_a_process_is_ready_does_its_work_and_ends_well(
 
 async def test_sigterm_takes_readiness_away_and_answers_what_was_begun(start: Starter) -> None:
     process = await start("all", LAMPS_DRAIN_SECONDS="1")
-    await eventually(process.is_ready)
+    await eventually(process.is_ready, LONG)
     slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
-    await eventually(lambda: process.has("begun"))
+    await eventually(lambda: process.has("begun"), LONG)
     os.kill(process.pid, signal.SIGTERM)
 
     async def draining() -> bool:
@@ -142,11 +145,27 @@ async def test_sigterm_takes_readiness_away_and_answers_what_was_begun(start: St
     assert await process.ended() == 0
 
 
+async def test_a_long_poll_does_not_hold_up_the_end(start: Starter, key_folder: KeyFolder) -> None:
+    process = await start("api", LAMPS_GRACE_SECONDS="60")
+    await eventually(process.is_ready, LONG)
+    headers = key_folder.headers("lamps", issuer="trainer")
+    path = "/internal/v1/events?wait=60s&after=9:9"
+    waiting = asyncio.create_task(process.client.get(path, headers=headers, timeout=70))
+
+    async def is_held() -> bool:
+        return "in_flight 2.0" in (await process.client.get("/metrics")).text
+
+    await eventually(is_held)
+    os.kill(process.pid, signal.SIGTERM)
+    assert await process.ended() == 0
+    assert (await waiting).json()["events"] == []
+
+
 async def test_what_outlasts_the_grace_is_cut_off_and_the_exit_code_says_so(start: Starter) -> None:
     process = await start("api", LAMPS_GRACE_SECONDS="1")
-    await eventually(process.is_ready)
+    await eventually(process.is_ready, LONG)
     slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
-    await eventually(lambda: process.has("begun"))
+    await eventually(lambda: process.has("begun"), LONG)
     os.kill(process.pid, signal.SIGINT)
     assert await process.ended() == main.UNFINISHED
     with contextlib.suppress(httpx2.TransportError):
@@ -165,11 +184,11 @@ async def test_a_port_that_is_taken_ends_the_process(start: Starter, mode: str) 
 @pytest.mark.parametrize(("mode", "cause"), [("all", "fail"), ("reconcile", "fail"), ("api", "fail-beside")])
 async def test_a_loop_that_fails_ends_the_process_and_cuts_nothing_off(start: Starter, mode: str, cause: str) -> None:
     process = await start(mode)
-    await eventually(process.is_ready)
+    await eventually(process.is_ready, LONG)
     slow = None
     if mode != "reconcile":
         slow = asyncio.create_task(process.client.get("/v1/slow", timeout=20))
-        await eventually(lambda: process.has("begun"))
+        await eventually(lambda: process.has("begun"), LONG)
     (process.folder / cause).touch()
     (process.folder / "go").touch()
     assert await process.ended() == main.FAILED

@@ -1,6 +1,6 @@
 """A stream of rows: every row once, in order, also for a client that was cut off and comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import httpx2
@@ -12,6 +12,7 @@ from kit import errors, problems, sse
 from kit.sse import Event
 
 SOON = timedelta(milliseconds=1)
+Ending = Callable[[], bool]
 
 
 class Rows:
@@ -38,13 +39,16 @@ class Rows:
         return [Event(str(n), "line", {"message": f"line {n}"}) for n in self.rows if n > int(last or 0)]
 
 
-async def read(rows: Rows, *, heartbeat: timedelta = sse.HEARTBEAT, seen: str | None = None) -> httpx2.Response:
+async def read(
+    rows: Rows, *, heartbeat: timedelta = sse.HEARTBEAT, seen: str | None = None, is_ending: Ending = lambda: False
+) -> httpx2.Response:
     app = FastAPI()
     problems.install(app)
 
     @app.get("/")
     async def follow_lines(request: Request) -> Response:
         assert sse.wanted(request)
+        request.scope["state"] = {"is_ending": is_ending}  # as kit.app does it
         return await sse.stream(request, rows.fetch_after, rows.done, poll=SOON, heartbeat=heartbeat)
 
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
@@ -82,6 +86,12 @@ async def test_silence_is_filled_with_comments() -> None:
     response = await read(Rows([], [], [], [], [1]), heartbeat=2 * SOON)
     assert ": waiting\n\n" in response.text
     assert ids_of(response) == ["1"]
+
+
+async def test_a_process_that_ends_does_not_wait_for_what_may_come() -> None:
+    response = await read(Rows([1], [], [2]), is_ending=lambda: True)
+    assert ids_of(response) == ["1"]
+    assert "event: end" not in response.text  # so that the client comes back for the rest
 
 
 async def test_a_bad_last_event_id_is_a_problem_and_no_stream() -> None:

@@ -1,12 +1,17 @@
 """A long poll answers as soon as there is something to say, and in time when there is not."""
 
+import asyncio
 from datetime import timedelta
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
+from starlette.types import Message
 
 from kit import problems
+from kit.app import Service
+from kit.testing import KeyFolder, client_of, eventually
 from kit.waiting import DurationInvalid, Wait, duration_of, until
 
 
@@ -71,3 +76,43 @@ async def test_the_query_says_how_long_and_a_minute_is_the_most(query: str, stat
         assert response.json() == answer
     else:
         assert response.json()["errors"][0]["pointer"] == "?wait"
+
+
+async def test_nothing_is_held_back_by_a_process_that_ends(app: Service, key_folder: KeyFolder, engine: object) -> None:
+    async with client_of(app, key_folder.headers("lamps")) as client:
+        waiting = asyncio.create_task(client.get("/internal/v1/events?wait=60s"))
+        await eventually(lambda: _looks(1))
+        app.draining = True
+        answer = await asyncio.wait_for(waiting, 5)
+        assert (answer.status_code, answer.json()["events"]) == (200, [])
+
+
+def _looks(count: int) -> bool:
+    return (REGISTRY.get_sample_value("trainyard_requests_in_flight") or 0) >= count
+
+
+async def test_nobody_looks_any_more_for_a_client_that_has_left() -> None:
+    looks = []
+
+    async def read() -> str:
+        looks.append(1)
+        return "pending"
+
+    api = FastAPI()
+    over = asyncio.Event()
+
+    @api.get("/")
+    async def get_wait(wait: Wait) -> str:
+        found = await until(read, lambda found: False, wait)
+        over.set()
+        return found
+
+    async def leaves() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"wait=60s", "headers": []}
+    await asyncio.wait_for(api(scope, leaves, send), 5)
+    assert over.is_set()
+    assert len(looks) == 1

@@ -56,6 +56,8 @@ class Service:
         self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # For what would hold an answer back, or stream for ever (kit.waiting, kit.sse).
+        scope.setdefault("state", {})["is_ending"] = lambda: self.draining
         await self._stack(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:

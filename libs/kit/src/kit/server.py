@@ -112,6 +112,8 @@ async def serve(
         raise LifespanFailed("The application could not begin.") from None
     finally:
         ending.cancel()
+        for it in bound:
+            it.close()
     if server.lifespan.shutdown_failed:
         raise LifespanFailed("The application did not end well.")
     if server.overrun:

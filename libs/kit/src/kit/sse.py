@@ -2,7 +2,8 @@
 
 A client that comes back with `Last-Event-ID` gets what follows it, no row twice and none left out. When there is
 nothing to say, a comment goes out every 15 seconds, so that nobody on the way takes the silence for a dead connection.
-The stream ends with an event `end`: then there will never be more.
+The stream ends with an event `end`: then there will never be more. One that ends without it is to be resumed: it broke,
+or the process that sent it was asked to end.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
 from kit.problems import is_lost_database
+from kit.waiting import is_ending
 
 HEARTBEAT = timedelta(seconds=15)
 POLL = timedelta(milliseconds=300)
@@ -64,6 +66,8 @@ async def stream(
                 quiet, last = timedelta(0), rows[-1].id
             elif finished:
                 yield format_sse_event(event="end", data_str="{}")
+                return
+            elif is_ending(request):
                 return
             else:
                 await asyncio.sleep(poll.total_seconds())
