@@ -84,7 +84,7 @@ READS = {
     "model get flight-delays@champion": "not kept: labels differ",
     "model versions flight-delays": "skops",
     "model alias flight-delays champion": "flight-delays@champion",
-    "deployment list": "flight-delays@champion (100)",
+    "deployment list": "flight-delays@champion",
     "deployment get flight-delays": "ready",
     "pipeline list": "ingest · train",
     "pipeline get p": "train, after ingest",

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 COLUMNS = (
     ("name", lambda deployment: deployment.name),
     ("state", lambda deployment: state(deployment.phase)),
-    ("asked for", lambda deployment: ", ".join(_reference_of(part) for part in deployment.models)),
+    ("asked for", lambda deployment: _asked_for(deployment)),
     ("serves", lambda deployment: ", ".join(deployment.serves)),
     ("made", lambda deployment: deployment.created_at),
 )
@@ -101,7 +101,7 @@ def _show(deployment: Deployment, output: Output) -> None:
         "deployment": deployment.name,
         "state": state(deployment.phase),
         "message": deployment.status.message,
-        "asked for": ", ".join(_reference_of(part) for part in deployment.models),
+        "asked for": _asked_for(deployment),
         "serves": ", ".join(deployment.serves),
         "revision": number(deployment.revision.id) if deployment.revision else None,  # type: ignore[arg-type]  # a name
         "changed": deployment.updated_at,
@@ -109,9 +109,11 @@ def _show(deployment: Deployment, output: Output) -> None:
     show_item(deployment, fields, output)
 
 
-def _reference_of(part: Any) -> str:
-    weight = part.get("weight")
-    return f"{part['model']} ({weight})" if weight is not None else str(part["model"])
+def _asked_for(deployment: Deployment) -> str:
+    """The references; with their weights where there are several."""
+    if len(deployment.models) == 1:
+        return str(deployment.models[0]["model"])
+    return ", ".join(f"{part['model']} ({part['weight']})" for part in deployment.models)
 
 
 def _member(name: str) -> Any:
