@@ -5,6 +5,7 @@ import io
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from suites_at_work import Suite
 from worlds import World, rows_of
 
-from models import formats
 from models.rows import arrays_of
 from models.signature import Signature
 from models.skops_models import SkopsModel
@@ -21,6 +21,8 @@ from trainyard import Client
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".cache" / "triton" / "bin" / "python"
+INSTEAD = 7.5
+"""For what is missing, where JSON has to say it: it has no NaN."""
 PROGRAM = Path(__file__).with_name("triton_client.py")
 
 
@@ -46,14 +48,15 @@ def test_triton_rows_and_the_estimator_agree(shared_suite: Suite, world: World, 
     with shared_suite.client() as client:
         assert client.runs.wait(world.start(client, seed=1).id).phase == "succeeded"
         asked = rows()
-        plain = client.predict(world.name, asked)
-        by_triton = _triton(client, world, asked)
-        labels, scores = _estimator(client, world, asked, tmp_path)
-    said = [
-        next(value for key, value in row.items() if not isinstance(value, dict | float)) for row in plain.predictions
-    ]
-    assert [str(label).lower() for label in said] == [str(label).lower() for label in labels]
-    for answer in by_triton:
+        whole = [{name: INSTEAD if value is None else value for name, value in row.items()} for row in asked]
+        client.models.download(world.name, 1, tmp_path)
+        estimator = _estimator(client, world, tmp_path)
+        plain = [client.predict(world.name, them).predictions for them in (asked, whole)]
+        binary, text = _triton(client, world, asked)
+    for them, said, answer in ((asked, plain[0], binary), (whole, plain[1], text)):
+        labels, scores = estimator(them)
+        values = [next(value for value in row.values() if not isinstance(value, dict | float)) for row in said]
+        assert [_truth(value) for value in values] == [_truth(label) for label in labels]
         flat = {name: np.array(values) for name, values in answer.items()}
         label = next(values for values in flat.values() if values.size == len(asked))
         assert [_truth(value) for value in label.ravel()] == [_truth(value) for value in labels]
@@ -73,6 +76,7 @@ def _triton(client: Client, world: World, asked: list[dict[str, Any]]) -> list[d
         "authorization": client._http.headers["authorization"],
         "model": world.name,
         "columns": columns,
+        "instead": INSTEAD,
     }
     done = subprocess.run(
         [str(PYTHON), str(PROGRAM)], input=json.dumps(order), capture_output=True, text=True, timeout=60, check=False
@@ -82,12 +86,15 @@ def _triton(client: Client, world: World, asked: list[dict[str, Any]]) -> list[d
     return answers
 
 
-def _estimator(client: Client, world: World, asked: list[dict[str, Any]], folder: Path) -> tuple[list[Any], Any]:
-    """The pipeline itself, downloaded and asked in this process."""
+def _estimator(client: Client, world: World, folder: Path) -> Callable[[list[dict[str, Any]]], tuple[list[Any], Any]]:
+    """The pipeline itself, as it was downloaded, asked in this process."""
     version = client.models.version(world.name)
-    client.models.download(world.name, 1, folder)
     signature = Signature.from_json(dict(version.signature))
     path = next(str(file["path"]) for file in version.formats if file["format"] == "skops")
-    model = SkopsModel(formats.load((folder / path).read_bytes()), signature)
-    prediction = model.predict(arrays_of(signature, {"rows": asked}))
-    return list(prediction.values), prediction.scores
+    model = SkopsModel((folder / path).read_bytes(), signature)
+
+    def ask(rows: list[dict[str, Any]]) -> tuple[list[Any], Any]:
+        prediction = model.predict(arrays_of(signature, {"rows": rows}))
+        return list(prediction.values), prediction.scores
+
+    return ask

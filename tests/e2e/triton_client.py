@@ -23,10 +23,12 @@ def main() -> None:
         inputs = []
         for tensor in described:
             array = array_of(asked["columns"][tensor["name"]], tensor["datatype"])
+            if not binary and array.dtype != np.object_:
+                array = np.nan_to_num(array, nan=asked["instead"])  # JSON has no NaN
             given = triton.InferInput(tensor["name"], list(array.shape), tensor["datatype"])
             given.set_data_from_numpy(array, binary_data=binary)
             inputs.append(given)
-        answer = client.infer(asked["model"], inputs, headers=headers, request_id="seven")
+        answer = client.infer(asked["model"], inputs, headers=dict(headers), request_id="seven")  # it writes into them
         said = answer.get_response()
         assert said["id"] == "seven", said
         answers.append({out["name"]: answer.as_numpy(out["name"]).astype(str).tolist() for out in said["outputs"]})
