@@ -163,6 +163,8 @@ async def test_a_place_that_cannot_be_written_is_named(engine: AsyncEngine, tmp_
     (tmp_path / "taken").touch()
     with pytest.raises(Refused, match="taken"):
         await make_first_key(engine, tmp_path / "taken" / "credentials.json", URL)
+    with pytest.raises(Refused, match="cannot be written"):
+        await make_first_key(engine, Path("/proc/nothing/credentials.json"), URL)
     (tmp_path / "folder").mkdir()
     with pytest.raises(Refused, match="cannot be read"):
         await make_first_key(engine, tmp_path / "folder", URL)

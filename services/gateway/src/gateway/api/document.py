@@ -30,10 +30,6 @@ class ApiDocument:
         self._asked = float("-inf")
 
     @property
-    def merged(self) -> dict[str, Any]:
-        return self._merged
-
-    @property
     def whole(self) -> bool:
         """Whether every service has answered once."""
         return None not in self._documents.values()

@@ -59,16 +59,6 @@ class ProjectStore:
         await self._connection.execute(revoked.values(revoked_at=NOW))
         await self._connection.execute(sa.delete(members).where(members.c.project == name))
 
-    async def role_of(self, project: str, subject: str) -> Role | None:
-        """The role of `subject` there, or None for somebody who is no member."""
-        query = (
-            sa.select(members.c.role)
-            .join(projects, projects.c.name == members.c.project)
-            .where(members.c.project == project, members.c.subject == subject, _LIVE)
-        )
-        role = (await self._connection.execute(query)).scalar_one_or_none()
-        return None if role is None else Role(role)
-
     async def member(self, project: str, subject: str) -> Member:
         """One member."""
         member = await self.find_member(project, subject)
