@@ -142,5 +142,4 @@ def test_it_migrates_by_its_name(
         **{f"{peer}_URL": "http://127.0.0.1:1" for peer in ("INGEST", "TRAINER", "REGISTRY", "SERVING")},
     }.items():
         monkeypatch.setenv(f"PIPELINES_{name}", value)
-    monkeypatch.setattr("sys.argv", ["pipelines", "migrate"])
-    assert __main__.main() == 0
+    assert __main__.main(["migrate"]) == 0

@@ -374,6 +374,22 @@ async def test_a_cancel_waits_for_a_trainer_that_is_away(world: World) -> None:
     assert [job["status"]["phase"] for job in world.trainer.jobs.values()] == ["cancelled"]
 
 
+async def test_a_cancel_waits_to_find_out_whether_there_is_a_job(world: World) -> None:
+    world.trainer.at_once = False
+    run_id = await world.start(main_job())
+    await world.once()
+    world.trainer.away = True
+    await world.once()
+    await world.cancel(run_id)
+    await world.once()
+    assert (await world.run(run_id)).phase == "running"
+    world.trainer.away = False
+    await world.expire()
+    await world.once()
+    assert (await world.run(run_id)).phase == "cancelled"
+    assert [job["status"]["phase"] for job in world.trainer.jobs.values()] == ["cancelled"]
+
+
 async def test_a_job_that_ended_first_needs_no_end(world: World) -> None:
     world.trainer.at_once = False
     run_id = await world.start(main_job())

@@ -1,5 +1,6 @@
 """Statements about results and old runs, and the migrations both ways."""
 
+import asyncio
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from pipelines import actions
 from pipelines.domain.steps import Step
 from pipelines.store import results
 from pipelines.store.results import Done, Mine, Others, ResultStore
+from pipelines.store.steps import StepStore
 from pipelines.store.tables import results as results_table
 from pipelines.store.tables import runs, steps
 
@@ -49,6 +51,22 @@ async def test_what_came_of_a_key_is_kept_for_everybody(world: World, engine: As
         assert await store.take_over(two, "k", one.id)
         assert not await store.take_over(two, "k", one.id)
         assert await store.claim(one, "k") == Others()
+
+
+async def test_a_key_is_asked_for_by_many_at_one_moment(world: World, engine: AsyncEngine) -> None:
+    many = [(await world.steps(await world.start(pipeline_of(a=GATE))))["a"] for _ in range(4)]
+
+    async def claim(step: Step) -> object:
+        async with engine.begin() as connection:
+            return await ResultStore(connection).claim(step, "k")
+
+    claims = await asyncio.gather(*(claim(step) for step in many))
+    assert sorted(type(found).__name__ for found in claims) == ["Mine", "Others", "Others", "Others"]
+
+
+async def test_nothing_awaited_wakes_nobody(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        assert await StepStore(connection).wake([]) == 0
 
 
 async def test_keys_are_of_one_project(world: World, engine: AsyncEngine) -> None:

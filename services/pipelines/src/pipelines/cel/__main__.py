@@ -17,9 +17,9 @@ _LONGEST = 300
 _CODES = re.compile(r"^(?:[A-Z_]+: )*(?:<input>:)?")
 
 
-def main() -> int:
+def main(text: str) -> int:
     """The exit code. A line that is missing says that its expression was the last thing that happened."""
-    task = json.load(sys.stdin)
+    task = json.loads(text)
     members = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     env = cel.NewEnv(variables={"steps": members, "parameters": members})
     for expression in task["expressions"]:
@@ -59,4 +59,4 @@ def words_of(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.stdin.read()))
