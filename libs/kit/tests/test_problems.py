@@ -101,12 +101,16 @@ def _database_error(state: str | None, kind: type[psycopg.Error] = psycopg.Opera
     return OperationalError("select 1", {}, Original("gone"))
 
 
-@pytest.mark.parametrize("state", ["08006", "57P01", "53300", None])
+@pytest.mark.parametrize("state", ["08006", "57P01", "53300", "55P03", None])
 def test_a_database_that_is_away_is_503(state: str | None) -> None:
     exc = _database_error(state)
     assert problems.is_lost_database(exc)
     status, headers, _ = problems.problem_of(exc)
     assert (status, headers["retry-after"]) == (503, "1")
+
+
+def test_a_connection_that_takes_too_long_is_503_too() -> None:
+    assert problems.problem_of(_database_error(None, psycopg.errors.ConnectionTimeout))[0] == 503
 
 
 def test_a_pool_that_is_empty_is_503_too() -> None:

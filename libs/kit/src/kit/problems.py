@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import orjson
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -115,10 +116,12 @@ def is_lost_database(exc: BaseException) -> bool:
     if not isinstance(exc, DBAPIError):
         return False
     state = getattr(exc.orig, "sqlstate", None)
-    # No state at all: the client library gave up. 08 connection, 57 operator (shutdown, start-up), 53 resources.
+    # No state at all: the client library gave up. 08 connection, 57 operator (shutdown, start-up), 53 resources,
+    # 55P03 a lock that was not had within the lock_timeout of kit.db.
     return (
         exc.connection_invalidated
-        or (state is None and type(exc.orig).__name__ in {"OperationalError", "PoolTimeout"})
+        or (state is None and isinstance(exc.orig, psycopg.OperationalError))
+        or state == "55P03"
         or str(state)[:2] in {"08", "53", "57"}
     )
 
