@@ -15,9 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import tables
 from kit.blobs import BlobStore, collect
 from kit.testing import client_of
+from registry.api.state import TooManyWaiting, Turns
 from registry.app import create_app
 from registry.domain.manifests import Manifest, version_digest
 from registry.settings import Settings
+from registry.store.models import ModelStore
 from registry.testing import FILE, JOB, Headers, Trainer, code_of, digest_of, manifest_of
 
 MODEL = "/v1/models/flight-delays"
@@ -69,6 +71,22 @@ async def test_a_hundred_registrations_at_two_replicas_count_to_a_hundred(
         answers = await asyncio.gather(*(both[seed % 2].register(seed=seed) for seed in range(100)))
     assert {answer.status_code for answer in answers} == {201}
     assert sorted(answer.json()["version"] for answer in answers) == list(range(1, 101))
+
+
+async def test_registrations_of_one_model_leave_connections_to_others(
+    users: httpx2.AsyncClient, trainer: Trainer, engine: AsyncEngine
+) -> None:
+    """Somebody has the model's row, so that all who register wait: those who read do not."""
+    await trainer.make(0)
+    async with engine.begin() as connection:
+        await ModelStore(connection).get("demo", "flight-delays", lock=True)
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(trainer.register(seed=seed)) for seed in range(1, 21)]
+            read = [await users.get(f"{VERSIONS}/1") for _ in range(5)]
+            assert [answer.status_code for answer in read] == 5 * [200]
+            assert not any(task.done() for task in waiting)
+            await connection.commit()
+    assert sorted(task.result().json()["version"] for task in waiting) == list(range(2, 22))
 
 
 async def test_one_model_registered_by_many_at_once_is_one_version(trainer: Trainer, engine: AsyncEngine) -> None:
@@ -303,6 +321,15 @@ async def test_a_registration_and_the_end_of_the_model_at_once_leave_it_whole(
         last = made.json()["version"]
         left = await users.get(VERSIONS)
         assert left.status_code == 404 or [version["version"] for version in left.json()["items"]] == [last]
+
+
+async def test_who_waits_too_long_for_his_turn_is_to_try_again() -> None:
+    turns = Turns(1, patience=timedelta(milliseconds=10))
+    async with turns.take():
+        with pytest.raises(TooManyWaiting):
+            await turns.take().__aenter__()
+    async with turns.take():
+        pass
 
 
 async def test_without_a_database_everything_is_to_be_tried_again(settings: Settings, headers: Headers) -> None:

@@ -17,7 +17,7 @@ from kit.db import make_engine
 from kit.tokens import load_verifier
 from registry.actions import SERVICE, find_held
 from registry.api import aliases, blobs, models, versions
-from registry.api.state import Parts
+from registry.api.state import Parts, Turns
 from registry.settings import Settings
 
 FOLLOWERS = ("gateway", "ingest", "pipelines", "serving", "trainer")
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Service:
         engine = make_engine(settings.url, connections=CONNECTIONS)
         parts = Parts(
             blobs=BlobStore(settings.objects_url, SERVICE),
-            turns=asyncio.Semaphore(settings.registrations),
+            turns=Turns(settings.changes),
             file_bytes=settings.file_bytes,
         )
         try:

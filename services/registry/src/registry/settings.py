@@ -15,8 +15,8 @@ class Settings(KitSettings):
     file_bytes: PositiveInt = 512 << 20
     """Largest file of a model."""
 
-    registrations: PositiveInt = 3
-    """Versions and files recorded at one time by this process; others wait without a connection."""
+    changes: PositiveInt = 3
+    """Files, versions and aliases recorded at one time by this process; others wait without a connection."""
 
     collect_seconds: PositiveInt = 300
     """Between two collections of what nothing needs."""

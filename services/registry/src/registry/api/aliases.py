@@ -11,6 +11,7 @@ from kit.failpoints import failpoint
 from kit.paging import PageDep, number_of, page_of
 from registry import actions
 from registry.api.schemas import AliasDep, AliasIn, AliasOut, MoveOut, NameDep, NewAlias, Page
+from registry.api.state import PartsDep
 from registry.domain.aliases import Alias, AliasNotFound
 from registry.store.aliases import AliasStore
 from registry.store.models import ModelStore
@@ -58,11 +59,12 @@ async def put_alias(
     body: AliasIn,
     caller: CallerDep,
     engine: Engine,
+    parts: PartsDep,
     request: Request,
     response: Response,
 ) -> AliasOut:
     """Make the alias, or (`If-Match`) point an existing one at another version. Where it points already it stays."""
-    async with engine.begin() as connection:
+    async with parts.turns.take(), engine.begin() as connection:
         model, seen = await actions.lock_alias(connection, caller.project, name, alias)
         _check_preconditions(request, seen)
         moved = await actions.point_alias(connection, caller, model, alias, seen=seen, number=body.version)

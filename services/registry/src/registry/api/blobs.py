@@ -28,7 +28,7 @@ async def put_blob(
     """Take in a stream of exactly these bytes. Sent again they are there already, and are kept for longer."""
     _check_head(request, parts.file_bytes)
     blob = await take_in(parts.blobs, caller.project, digest, _chunks(request), parts.file_bytes)
-    async with parts.turns, engine.begin() as connection:
+    async with parts.turns.take(), engine.begin() as connection:
         await blobs.record(connection, caller.project, blob)
         failpoint("registry.blob.before_commit")
     failpoint("registry.blob.after_commit")

@@ -1,12 +1,43 @@
 """What the application hands to its routes."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from kit import errors
 from kit.blobs import BlobStore
+
+
+class TooManyWaiting(errors.Unavailable): ...
+
+
+class Turns:
+    """Taken before a connection: a hundred who register one model must not keep the pool from all others."""
+
+    def __init__(self, count: int, patience: timedelta = timedelta(seconds=10)) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._patience = patience.total_seconds()
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """
+        Raises:
+            TooManyWaiting: nobody gave one back in time; perhaps the database stands still.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise TooManyWaiting("Too many wait to change something here.") from None
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 @dataclass(frozen=True)
@@ -14,8 +45,7 @@ class Parts:
     """Made once by the composition root."""
 
     blobs: BlobStore
-    turns: asyncio.Semaphore
-    """Taken before a connection: a hundred who register must not keep the pool from all others."""
+    turns: Turns
     file_bytes: int
     """Of the largest file."""
 

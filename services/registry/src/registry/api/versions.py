@@ -27,7 +27,7 @@ async def register_version(
     name: NewName, manifest: Manifest, caller: CallerDep, engine: Engine, parts: PartsDep, response: Response
 ) -> VersionOut:
     """Register what a job made. The digest says what it is: one that is there already is answered with 200."""
-    async with parts.turns, engine.begin() as connection:
+    async with parts.turns.take(), engine.begin() as connection:
         registered = await actions.register(connection, caller, name, manifest)
         failpoint("registry.version.before_commit")
     failpoint("registry.version.after_commit")
