@@ -130,3 +130,10 @@ def test_a_source_without_members_is_refused(parse_bytes: Any) -> None:
     assert parse_bytes(b'{"a":1,"A":2}\n', format="ndjson").report.reason == "bad-member-name"
     many = b"{" + b",".join(b'"c%d":1' % n for n in range(2001)) + b"}\n"
     assert parse_bytes(many, format="ndjson").report.reason == "too-many-columns"
+
+
+def test_long_lines_are_not_all_held_at_one_time(parse_bytes: Any) -> None:
+    data = "".join(f'{{"n": {n}, "s": "{"x" * 1_000_000}"}}\n' for n in range(50))
+    parsed = parse_bytes(data + '{"n": 1\n', format="ndjson")
+    assert (parsed.report.rows, parsed.rejects()) == (50, [(51, None, "json")])
+    assert len(list((parsed.out / "work" / "texts").iterdir())) == 2

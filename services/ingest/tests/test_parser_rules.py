@@ -341,3 +341,23 @@ def test_moments_that_no_json_can_say_are_refused(parse_bytes: Any, kind: str, v
     settings = {"columns": [{"name": "t", "type": kind}], "split": {"held_out": 0}}
     parsed = parse_bytes(f"t\n2020-01-01\n{value}\n", settings)
     assert parsed.rejects() == [(3, "t", "type")]
+
+
+@pytest.mark.parametrize("first", ["1", "1.5"])
+def test_a_code_far_behind_makes_a_column_of_texts(parse_bytes: Any, first: str) -> None:
+    parsed = parse_bytes("n\n" + f"{first}\n" * 11_000 + "007\n")
+    assert parsed.report.columns[0].type.value == "string"
+    assert parsed.rows()[-1] == ("007",)
+    given = {"columns": [{"name": "n", "type": "number"}], "split": {"held_out": 0}}
+    assert parse_bytes(f"n\n{first}\n007\n", given).rows()[-1] == (7.0,)
+
+
+def test_as_many_columns_as_are_allowed_fit_into_the_memory(parse_bytes: Any) -> None:
+    kinds = ["7", "1.5", "word", "true", "2020-01-01", "2020-01-01T00:00:00Z", ""]
+    row = ",".join(kinds[place % len(kinds)] for place in range(500))
+    header = ",".join(f"c{place}" for place in range(500))
+    parsed = parse_bytes(f"{header}\n" + f"{row}\n" * 2_500 + "1\n", {"split": {"held_out": 0.5, "by": ["c0"]}})
+    assert (parsed.report.outcome, parsed.report.rows, parsed.report.rejected) == ("ready", 2_500, 1)
+    profile = json.loads((parsed.out / parsed.report.profile).read_bytes())
+    assert [column["name"] for column in profile["columns"]] == header.split(",")
+    assert parse_bytes(f"{header},one\n{row},1\n").report.reason == "bad-header"

@@ -36,7 +36,7 @@ class Limits(_Model):
     ratio: int = 200
     """Unpacked bytes for each packed one, beyond `ratio_floor` bytes."""
     ratio_floor: int = 256 << 20
-    columns: int = 2000
+    columns: int = 500
     cell: int = 1 << 20
     rejects: int = 200_000
     """How many rejected places are kept; all are counted."""

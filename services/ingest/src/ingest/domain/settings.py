@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from ingest.domain.schema import BadColumnName, Column, ColumnType, check_names
 
-MAX_COLUMNS = 2000
+MAX_COLUMNS = 500
 MAX_CHECKS = 1000
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]

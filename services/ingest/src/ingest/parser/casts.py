@@ -1,9 +1,12 @@
 """From what a source says to typed values, in SQL. A value that is not of its type becomes null, and is known."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import duckdb
+
 from ingest.domain.schema import Column, ColumnType
-from ingest.parser.session import literal, quoted
+from ingest.parser.session import quoted
 
 SQL_TYPES = {
     ColumnType.BOOLEAN: "BOOLEAN",
@@ -30,6 +33,16 @@ _WHAT = {
     ColumnType.TIMESTAMP: "a date and time",
 }
 SAMPLE = 10_000
+WIDE = 200
+_SHAPES = (
+    "count({0})",
+    "count_if(lower({0}) IN ('true', 'false'))",
+    "count_if(regexp_full_match({0}, '[+-]?(0|[1-9][0-9]*)'))",
+    "count_if(regexp_matches({0}, '^[+-]?0[0-9]'))",
+    "count(TRY_CAST({0} AS DOUBLE))",
+    "count_if(regexp_full_match({0}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}'))",
+    "count_if(regexp_matches({0}, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:'))",
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,14 @@ class Cast:
     valid: str | None = None
     """SQL over `{0}` that an acceptable value fulfils; others are nulled (policy coerce)."""
 
+    plain: bool = False
+    """Whether texts such as 007 are no numbers."""
+
     def typed(self, cell: int) -> str:
         """The typed value, or null."""
         value = typed(quoted(self.source), self.column.type, cell)
+        if self.plain and self.column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+            value = f"CASE WHEN NOT {is_code(quoted(self.source))} THEN {value} END"
         return value if self.valid is None else f"CASE WHEN {self.valid.format(value)} THEN {value} END"
 
 
@@ -77,6 +95,11 @@ def typed(value: str, to: ColumnType, cell: int) -> str:
             return f"CASE WHEN {_dated(value, moment)} THEN {moment} END"
 
 
+def is_code(value: str) -> str:
+    """SQL that is true for 007: a name, not a number."""
+    return f"regexp_matches({value}, '^[+-]?0[0-9]')"
+
+
 def _plain(value: str) -> str:
     # 1_000 is a number to the engine.
     return f"NOT contains({value}::VARCHAR, '_')"
@@ -92,21 +115,16 @@ def wrong(column: Column) -> str:
     return f"is not {_WHAT[column.type]}"
 
 
-def guess_sql(names: list[str], relation: str) -> str:
-    """One row for each column of the sample: name, how many values, and how many look like each type."""
-    each = " UNION ALL ".join(
-        f"SELECT {place} AS place, {literal(name)} AS name, "
-        f"count({quoted(name)}) AS values, "
-        f"count_if(lower({quoted(name)}) IN ('true', 'false')) AS booleans, "
-        f"count_if(regexp_full_match({quoted(name)}, '[+-]?(0|[1-9][0-9]*)')) AS integers, "
-        f"count_if(regexp_matches({quoted(name)}, '^[+-]?0[0-9]')) AS codes, "
-        f"count(TRY_CAST({quoted(name)} AS DOUBLE)) AS numbers, "
-        f"count_if(regexp_full_match({quoted(name)}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}')) AS dates, "
-        f"count_if(regexp_matches({quoted(name)}, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:')) AS times "
-        "FROM sampled"
-        for place, name in enumerate(names)
-    )
-    return f"WITH sampled AS MATERIALIZED (SELECT * FROM {relation} LIMIT {SAMPLE}) {each} ORDER BY place"
+def counts(session: duckdb.DuckDBPyConnection, names: list[str], relation: str) -> Iterator[tuple[str, list[int]]]:
+    """For each column: how many values the sample has, and how many look like each type, as `guess` takes them."""
+    # Some columns at a time: of wide tables, all at once would be more than the memory.
+    rows = min(SAMPLE, max(2_048, SAMPLE * WIDE // len(names)))
+    for start in range(0, len(names), WIDE):
+        some = names[start : start + WIDE]
+        asked = ", ".join(shape.format(quoted(name)) for name in some for shape in _SHAPES)
+        found = session.execute(f"SELECT {asked} FROM (SELECT * FROM {relation} LIMIT {rows})").fetchone() or ()
+        for place, name in enumerate(some):
+            yield name, list(found[place * len(_SHAPES) : (place + 1) * len(_SHAPES)])
 
 
 def guess(values: int, booleans: int, integers: int, codes: int, numbers: int, dates: int, times: int) -> ColumnType:

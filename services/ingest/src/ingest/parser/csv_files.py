@@ -70,8 +70,8 @@ class CsvFile:
             raise Refused("bad-header", exc.detail) from None
 
     def guess(self, session: duckdb.DuckDBPyConnection) -> list[Column]:
-        sample = casts.guess_sql(self.names, self._read("ignore_errors=true"))
-        return [Column(name, casts.guess(*counts)) for _, name, *counts in session.execute(sample).fetchall()]
+        sampled = casts.counts(session, self.names, self._read("ignore_errors=true"))
+        return [Column(name, casts.guess(*counts)) for name, counts in sampled]
 
     def may_widen(self, name: str) -> bool:
         return True

@@ -21,6 +21,8 @@ from ingest.parser.sources import RAW, Fault, Located, Place
 
 LINE = 4 << 20
 BATCH = 20_000
+BATCH_BYTES = 32 << 20
+"""Of lines held as Python objects before they are written, since 20,000 long lines are gigabytes."""
 KINDS: Mapping[ColumnType, frozenset[type]] = {
     ColumnType.BOOLEAN: frozenset({bool}),
     ColumnType.INTEGER: frozenset({int}),
@@ -66,8 +68,8 @@ class NdjsonFile:
             raise Refused("no-rows", "No line of the source is a JSON object with members.")
 
     def guess(self, session: duckdb.DuckDBPyConnection) -> list[Column]:
-        sampled = session.execute(casts.guess_sql(self.names, self.relation())).fetchall()
-        return [Column(name, self._guess(name, counts)) for _, name, *counts in sampled]
+        sampled = casts.counts(session, self.names, self.relation())
+        return [Column(name, self._guess(name, counts)) for name, counts in sampled]
 
     def _guess(self, name: str, counts: list[int]) -> ColumnType:
         kinds = self._kinds[name]
@@ -107,6 +109,7 @@ class NdjsonFile:
 
     def _convert(self) -> None:
         batch: list[tuple[int, int, dict[str, str | None]]] = []
+        size = 0
         with self._path.open("rb") as opened:
             for line, start, raw in _lines(opened):
                 if not raw.strip():
@@ -117,9 +120,10 @@ class NdjsonFile:
                     self._lost += 1
                     if len(self._faults) < self._keep:
                         self._faults.append(Fault(line, exc.column, exc.reason, exc.detail, _raw(raw)))
-                if len(batch) == BATCH:
+                size += len(raw)
+                if len(batch) == BATCH or size > BATCH_BYTES:
                     self._write(batch)
-                    batch = []
+                    batch, size = [], 0
         if batch or not self._parts:
             self._write(batch)
 

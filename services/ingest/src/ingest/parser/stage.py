@@ -64,7 +64,12 @@ def _write(
     limits: Limits,
 ) -> int:
     rules = cell_rules(settings, columns) if settings.policy is Policy.COERCE else {}
-    used = [casts.Cast(column, column.name, rules.get(column.name)) for column in columns]
+    # Where the type was only guessed, 007 may still turn out to be a name.
+    guessed = settings.columns is None
+    used = [
+        casts.Cast(column, column.name, rules.get(column.name), plain=guessed and source.may_widen(column.name))
+        for column in columns
+    ]
     sources = ", ".join(f"{quoted(cast.source)} AS {quoted(f'__s{n}')}" for n, cast in enumerate(used))
     typed = ", ".join(f"{cast.typed(limits.cell)} AS {quoted(f'__t{n}')}" for n, cast in enumerate(used))
     wrong = [f"({quoted(f'__s{n}')} IS NOT NULL AND {quoted(f'__t{n}')} IS NULL)" for n in range(len(used))]
@@ -99,7 +104,8 @@ def wrong_values(stage: Stage) -> str:
 def _widened(session: duckdb.DuckDBPyConnection, stage: Stage, source: Source) -> list[Column]:
     # "nan" and "inf" are refused numbers, not a sign that the column is none.
     counts = session.execute(
-        f"SELECT name, count(*) - count(TRY_CAST(shown AS DOUBLE)), count(*) FROM ({wrong_values(stage)}) GROUP BY name"
+        f"SELECT name, count_if(TRY_CAST(shown AS DOUBLE) IS NULL OR {casts.is_code('shown')}), count(*) "
+        f"FROM ({wrong_values(stage)}) GROUP BY name"
     ).fetchall()
     not_numbers = {name: count for name, count, _ in counts}
     found = {name for name, _, _ in counts}
