@@ -222,6 +222,18 @@ def test_an_upload_makes_a_version_and_shows_it(suite: FakeSuite, call: Call, tm
     assert json.loads(pending.stdout)["status"]["phase"] == "pending"
 
 
+def test_the_same_file_again_is_told_to_be_the_version_that_exists(
+    suite: FakeSuite, call: Call, tmp_path: Path
+) -> None:
+    file = tmp_path / "flights.csv"
+    file.write_text("carrier,late\nUA,true\n")
+    suite.on("POST", "/v1/uploads", Answer(201, {"upload": things.DIGEST}))
+    suite.on("POST", "/v1/datasets/flights/versions", Answer(202, {**things.version(2), "reused_from": 2}))
+    suite.on("GET", "/v1/datasets/flights/versions/2", Answer(200, things.version(2)))
+    done = call("dataset", "upload", "flights", str(file))
+    assert (done.exit_code, "had made flights@2 before" in done.stderr) == (0, True), done.output
+
+
 def test_a_version_that_fails_is_a_failure(suite: FakeSuite, call: Call, tmp_path: Path) -> None:
     file = tmp_path / "flights.csv"
     file.write_text("x")
@@ -233,11 +245,12 @@ def test_a_version_that_fails_is_a_failure(suite: FakeSuite, call: Call, tmp_pat
     assert "There is no header." in done.stderr
 
 
-def test_settings_of_a_dataset_come_from_a_file(suite: FakeSuite, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", ["", "@"])
+def test_settings_of_a_dataset_come_from_a_file(suite: FakeSuite, call: Call, tmp_path: Path, at: str) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("nulls: ['NA']\n")
     suite.on("POST", "/v1/datasets", Answer(201, {"name": "a"}))
-    assert call("dataset", "create", "a", "--settings", str(file)).exit_code == 0
+    assert call("dataset", "create", "a", "--settings", f"{at}{file}").exit_code == 0
     assert suite.asked[0].json == {"name": "a", "settings": {"nulls": ["NA"]}}
 
 

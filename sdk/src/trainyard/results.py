@@ -109,6 +109,8 @@ class DatasetVersion(Timed):
     source: Json | None = None
     created_at: Time = None
     finished_at: Time = None
+    reused_from: int | None = None
+    """Of an upload whose bytes and settings had made this version before: its number."""
 
     @property
     def reference(self) -> str:

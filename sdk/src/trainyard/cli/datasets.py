@@ -74,10 +74,13 @@ def upload_file(
     """Make a version from a file. The same file again is the version that exists."""
     with connect() as client:
         version = _start_version(client, name, file, format, compression)
+        reused = version.reused_from is not None
         if wait:
             with stderr().status(f"Reading {file.name} into {version.reference} …"):
                 version = client.datasets.wait(name, version.version)
     show_version(version, output)
+    if reused:
+        say(f"This file and these settings had made {version.reference} before.")
     if version.phase == "failed":
         raise Failed(f"{version.reference} failed: {version.status.message or version.status.reason}")
 

@@ -50,7 +50,8 @@ def json_of(argument: str) -> Any:
 
 
 def document_of(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML or JSON file."""
+    """A mapping from a YAML or JSON file. It may be named with an `@`, as other options want it."""
+    path = Path(str(path).removeprefix("@"))
     try:
         value = yaml.safe_load(read(path))
     except yaml.YAMLError as error:
