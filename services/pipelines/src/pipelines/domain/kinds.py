@@ -94,7 +94,7 @@ class Promote(_With):
 
 class Weighted(_With):
     model: Word
-    weight: Annotated[int, Field(ge=0, le=100)]
+    weight: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Deploy(_With):
