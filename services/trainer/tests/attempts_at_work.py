@@ -8,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +23,14 @@ FAST = {"class": HIST, "parameters": {"max_iter": 20}}
 class Attempt:
     """The trainer's side of an attempt: a real server on loopback, answering as told and keeping what it is sent."""
 
-    def __init__(self):
-        self.calls = []
-        self.answers = {}
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.answers: dict[str, tuple[int, bytes]] = {}
         self.called = threading.Condition()
         attempt = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
+            def do_POST(self) -> None:
                 kind = self.path.rpartition("/")[2]
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with attempt.called:
@@ -41,31 +42,31 @@ class Attempt:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            def log_message(self, *args):
+            def log_message(self, *args: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/internal/v1/attempts/a1"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def close(self):
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def hears(self, line, timeout=30):
+    def hears(self, line: str, timeout: float = 30) -> bool:
         """Wait for a line of the log."""
         with self.called:
             return self.called.wait_for(lambda: line in self.lines, timeout)
 
-    def entries(self, kind, envelope):
+    def entries(self, kind: str, envelope: str) -> list[dict[str, Any]]:
         return [entry for _, called, body in self.calls if called == kind for entry in body[envelope]]
 
     @property
-    def lines(self):
+    def lines(self) -> list[str]:
         return [entry["message"] for entry in self.entries("logs", "entries")]
 
 
-def flights(rows, seed=0):
+def flights(rows: int, seed: int = 0) -> pa.Table:
     """A table with numbers, gaps, categories and times, and a label that depends on them."""
     random = np.random.default_rng(seed)
     hour = random.integers(0, 24, rows)
@@ -87,7 +88,15 @@ def flights(rows, seed=0):
     )
 
 
-def prepare(folder: Path, url: str, *, train=None, held_out=None, twin_seconds=60.0, **spec):
+def prepare(
+    folder: Path,
+    url: str,
+    *,
+    train: pa.Table | None = None,
+    held_out: pa.Table | None = None,
+    twin_seconds: float = 60.0,
+    **spec: Any,
+) -> Path:
     """Write shards and `job.json`."""
     shards = []
     for split, table in (("train", train), ("held_out", held_out)):
@@ -119,7 +128,7 @@ def result_of(folder: Path) -> AttemptResult:
     return AttemptResult.from_json(json.loads((folder / RESULT_FILE).read_text()))
 
 
-def start(folder: Path, **environment):
+def start(folder: Path, **environment: str) -> "subprocess.Popen[bytes]":
     """The program as the runner starts it."""
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.runtime", str(folder)],

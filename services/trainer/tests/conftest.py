@@ -1,17 +1,21 @@
 """What the tests of the trainer share."""
 
+import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from attempts_at_work import flights
+from attempts_at_work import Attempt, flights, prepare, result_of
 from neighbours import Neighbours
 from trainers_at_work import Trainer
 
@@ -23,7 +27,9 @@ from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
 from trainer.app import create_app
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
+from trainer.domain.attempts import Exit
 from trainer.reconcile import Reconciler
+from trainer.runtime import program
 from trainer.settings import Settings
 
 
@@ -107,3 +113,38 @@ def world(neighbours: Neighbours) -> Neighbours:
 @pytest.fixture
 def worker(engine: AsyncEngine, store: BlobStore, ingest: IngestClient, registry: RegistryClient) -> Reconciler:
     return Reconciler(engine, store, ingest, registry)
+
+
+@pytest.fixture
+def attempt() -> Iterator[Attempt]:
+    attempt = Attempt()
+    yield attempt
+    attempt.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, attempt: Attempt) -> Iterator[Callable[..., tuple[Exit, Any]]]:
+    """Run the program in this process, with its handlers put back afterwards; no twin is waited for unless asked."""
+    before = signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def run(*, twin_seconds: float = 0.01, **spec: Any) -> tuple[Exit, Any]:
+        code = program.main(prepare(tmp_path, attempt.url, twin_seconds=twin_seconds, **spec))
+        return code, result_of(tmp_path)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+    logging.captureWarnings(False)
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.fixture(scope="session")
+def table() -> pa.Table:
+    return flights(1500)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> pa.Table:
+    return flights(600, seed=1)

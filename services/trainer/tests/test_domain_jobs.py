@@ -1,17 +1,13 @@
 """What a job may ask for, and what an attempt's end is called."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from makers import attempt_of, job_of, result_of, spec_of
 
 from kit import errors
-from trainer.domain.attempts import Estimator, Outcome, Preprocessing
+from trainer.domain.attempts import AttemptResult, Estimator, Outcome, Preprocessing
 from trainer.domain.jobs import Reason, Why
 from trainer.domain.leased import AttemptPhase, ending_of
 from trainer.domain.specs import DatasetReference, check, missing_columns
@@ -54,7 +50,9 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize(("code", "result", "failure", "phase", "reason"), ENDINGS.values(), ids=ENDINGS.keys())
-def test_endings(code, result, failure, phase, reason):
+def test_endings(
+    code: int | None, result: AttemptResult | None, failure: Why | None, phase: AttemptPhase, reason: Reason
+) -> None:
     ending = ending_of(code, result, failure)
     assert (ending.phase, ending.why.reason) == (phase, reason)
     assert bool(ending.why.message) == (phase is AttemptPhase.FAILED)
@@ -69,12 +67,12 @@ def test_endings(code, result, failure, phase, reason):
         ("flights@sha256:" + "a" * 64, "flights", "sha256:" + "a" * 64),
     ],
 )
-def test_a_dataset_reference_is_a_name_and_perhaps_a_version(text, name, version):
+def test_a_dataset_reference_is_a_name_and_perhaps_a_version(text: str, name: str, version: str) -> None:
     assert DatasetReference.parse(text) == DatasetReference(name, version)
 
 
 @pytest.mark.parametrize("text", ["", "@3", "flights@", "flights@0", "flights@champion", "../x", "a..b", "Flights"])
-def test_anything_else_is_no_dataset_reference(text):
+def test_anything_else_is_no_dataset_reference(text: str) -> None:
     with pytest.raises(errors.Invalid) as refused:
         DatasetReference.parse(text)
     assert refused.value.errors[0]["pointer"] == "#/dataset"
@@ -100,24 +98,24 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("given", "pointers"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_job_that_can_never_be_run_is_refused_with_every_place(given, pointers):
+def test_a_job_that_can_never_be_run_is_refused_with_every_place(given: dict[str, Any], pointers: list[str]) -> None:
     with pytest.raises(errors.Invalid) as refused:
         check(spec_of(**given))
     assert [place["pointer"] for place in refused.value.errors] == pointers
 
 
-def test_an_ordinary_job_may_be_run():
+def test_an_ordinary_job_may_be_run() -> None:
     check(spec_of(features=("hour", "carrier"), baseline=("carrier",)))
 
 
-def test_columns_that_are_not_there_are_named_with_their_places():
+def test_columns_that_are_not_there_are_named_with_their_places() -> None:
     spec = spec_of(target="late", features=("hour", "wind"), baseline=("carrier",))
     places = missing_columns(spec, ["hour", "carrier"])
     assert [place["pointer"] for place in places] == ["#/target", "#/features/1"]
     assert "there are hour, carrier" in places[0]["detail"]
 
 
-def test_names_of_holders_and_owners_are_made_of_ids():
+def test_names_of_holders_and_owners_are_made_of_ids() -> None:
     job = job_of()
     assert job.holder == f"trainer/job/{job.id}"
     attempt = attempt_of(job)

@@ -1,13 +1,9 @@
 """What is done next about a job, whatever was seen: every case is a sentence."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from makers import NOW, attempt_of, job_of, spec_of
 
 from trainer.domain.jobs import Phase, Pinned, Reason, Why
@@ -24,6 +20,7 @@ from trainer.domain.steps import (
     Remove,
     Settle,
     Sight,
+    Step,
     Stop,
     Suspect,
     Wait,
@@ -34,7 +31,7 @@ from trainer.domain.steps import (
 SECOND = timedelta(seconds=1)
 PINNED = {"pinned": Pinned("flights@3", "sha256:" + "d" * 64)}
 RUNNING = {"phase": Phase.RUNNING, "started_at": NOW - SECOND, **PINNED}
-LATE = RUNNING | {"started_at": NOW - timedelta(minutes=10)}
+LATE: dict[str, Any] = RUNNING | {"started_at": NOW - timedelta(minutes=10)}
 ALIVE = {"running": True}
 SILENT = {"running": True, "lease_until": NOW}
 CRASH = Why(Reason.CRASHED, "The job's process was ended by signal 9.", "Look at the log.")
@@ -143,19 +140,22 @@ CASES = {
 }
 
 
+Given = dict[str, Any]
+
+
 @pytest.mark.parametrize(("job", "attempt", "failures", "want"), CASES.values(), ids=CASES.keys())
-def test_next_step(job, attempt, failures, want):
+def test_next_step(job: Given, attempt: Given | None, failures: int, want: Step) -> None:
     seen = Sight(job_of(**job), None if attempt is None else attempt_of(**attempt), failures, NOW)
     assert next_step(seen) == want
 
 
 @pytest.mark.parametrize("attempt", [None, CRASHED, {"phase": AttemptPhase.STOPPED}])
-def test_a_job_past_its_deadline_fails_and_is_not_tried_again(attempt):
+def test_a_job_past_its_deadline_fails_and_is_not_tried_again(attempt: Given | None) -> None:
     step = next_step(Sight(job_of(**LATE), None if attempt is None else attempt_of(**attempt), 1, NOW))
     assert isinstance(step, Settle)
     assert (step.phase, step.why.reason) == (Phase.FAILED, Reason.DEADLINE_EXCEEDED)
     assert "600 s" in step.why.message
 
 
-def test_waits_between_attempts_double_up_to_a_minute():
+def test_waits_between_attempts_double_up_to_a_minute() -> None:
     assert [backoff(failures).total_seconds() for failures in (1, 2, 3, 5, 6, 50)] == [2, 4, 8, 32, 60, 60]

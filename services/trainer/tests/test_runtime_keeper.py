@@ -22,13 +22,6 @@ SOON = timedelta(seconds=20)
 
 
 @pytest.fixture
-def attempt() -> Iterator[Attempt]:
-    attempt = Attempt()
-    yield attempt
-    attempt.close()
-
-
-@pytest.fixture
 def fitting(tmp_path: Path, attempt: Attempt) -> Iterator["subprocess.Popen[bytes]"]:
     prepare(tmp_path, attempt.url, train=flights(3000), held_out=flights(300, 1), estimator=LONG)
     process = start(tmp_path)

@@ -1,25 +1,23 @@
 """Statements about jobs and attempts, on the schema that the migrations make."""
 
 import asyncio
-import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from makers import add_job, result_of
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import leases, migrations
 from kit.ids import uuid7
-from trainer.domain.jobs import NO_REASON, JobFinished, JobNotFound, JobRunning, Phase, Reason
-from trainer.domain.leased import AttemptNotFound, AttemptOver, AttemptPhase, Ending, StaleFence
+from kit.testing import DatabaseUrl, EngineOf
+from trainer.domain.jobs import NO_REASON, Job, JobFinished, JobNotFound, JobRunning, Phase, Reason
+from trainer.domain.leased import Attempt, AttemptNotFound, AttemptOver, AttemptPhase, Ending, StaleFence
 from trainer.domain.reports import FULL, JOB, RUNNER, Line, Point
 from trainer.store import tables
-from trainer.store.attempts import AttemptStore
+from trainer.store.attempts import AttemptStore, Granted
 from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
 
@@ -28,27 +26,27 @@ AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-async def engine(engine_of):
+async def engine(engine_of: EngineOf) -> AsyncEngine:
     return await engine_of("trainer")
 
 
 @pytest.fixture
-async def connection(engine):
+async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with engine.begin() as connection:
         yield connection
 
 
-async def queued(connection, job, number=1):
+async def queued(connection: AsyncConnection, job: Job, number: int = 1) -> Attempt:
     return await AttemptStore(connection).queue(job, number)
 
 
-async def granted(connection, job, number=1, host="h1"):
+async def granted(connection: AsyncConnection, job: Job, number: int = 1, host: str = "h1") -> Granted:
     await queued(connection, job, number)
     [grant] = await AttemptStore(connection).lease(host, 1, ttl=TTL)
     return grant
 
 
-async def pass_time(connection, by):
+async def pass_time(connection: AsyncConnection, by: timedelta) -> None:
     """Nobody can move the database's clock, so the rows are moved the other way."""
     for table in (tables.jobs, tables.attempts):
         moved = {
@@ -57,11 +55,11 @@ async def pass_time(connection, by):
         await connection.execute(sa.update(table).values(moved))
 
 
-def test_the_tables_are_what_the_migrations_make(database_url):
+def test_the_tables_are_what_the_migrations_make(database_url: DatabaseUrl) -> None:
     command.check(migrations.config("trainer", database_url("trainer")))
 
 
-async def test_a_job_is_read_back_as_it_was_asked_for(engine):
+async def test_a_job_is_read_back_as_it_was_asked_for(engine: AsyncEngine) -> None:
     job = await add_job(engine, retries=1, deadline=timedelta(minutes=3), features=("hour",), seed=7)
     async with engine.begin() as connection:
         assert await JobStore(connection).get("blue", job.id) == job
@@ -69,7 +67,7 @@ async def test_a_job_is_read_back_as_it_was_asked_for(engine):
     assert job.spec.deadline == timedelta(minutes=3)
 
 
-async def test_another_project_s_job_is_not_there(connection, engine):
+async def test_another_project_s_job_is_not_there(connection: AsyncConnection, engine: AsyncEngine) -> None:
     job = await add_job(engine)
     store = JobStore(connection)
     for verb in (store.get, store.request_cancel, store.request_delete):
@@ -79,7 +77,7 @@ async def test_another_project_s_job_is_not_there(connection, engine):
     assert await store.page("red", before=None, limit=10) == []
 
 
-async def test_pages_are_newest_first_and_join(connection, engine):
+async def test_pages_are_newest_first_and_join(connection: AsyncConnection, engine: AsyncEngine) -> None:
     jobs = [await add_job(engine) for _ in range(3)]
     store = JobStore(connection)
     first = await store.page("blue", before=None, limit=2)
@@ -87,7 +85,9 @@ async def test_pages_are_newest_first_and_join(connection, engine):
     assert [job.id for job in [*first, *rest]] == [job.id for job in reversed(jobs)]
 
 
-async def test_a_finished_job_can_neither_be_cancelled_nor_finished_again(connection, engine):
+async def test_a_finished_job_can_neither_be_cancelled_nor_finished_again(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     store = JobStore(connection)
     [lease] = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
@@ -98,7 +98,9 @@ async def test_a_finished_job_can_neither_be_cancelled_nor_finished_again(connec
     assert (await store.get("blue", job.id)).metrics == {"accuracy": 1.0}
 
 
-async def test_a_job_past_the_point_of_no_return_cannot_be_cancelled(connection, engine):
+async def test_a_job_past_the_point_of_no_return_cannot_be_cancelled(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     store = JobStore(connection)
     [lease] = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
@@ -107,7 +109,9 @@ async def test_a_job_past_the_point_of_no_return_cannot_be_cancelled(connection,
         await store.request_cancel("blue", job.id)
 
 
-async def test_a_cancel_makes_the_answer_to_an_older_question_void(connection, engine):
+async def test_a_cancel_makes_the_answer_to_an_older_question_void(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     store = JobStore(connection)
     [lease] = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
@@ -118,7 +122,9 @@ async def test_a_cancel_makes_the_answer_to_an_older_question_void(connection, e
     assert (await store.get("blue", job.id)).phase is Phase.PENDING
 
 
-async def test_only_a_job_that_has_ended_can_be_deleted_and_then_it_is_gone_for_callers(connection, engine):
+async def test_only_a_job_that_has_ended_can_be_deleted_and_then_it_is_gone_for_callers(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     store = JobStore(connection)
     with pytest.raises(JobRunning, match="cancel it first"):
@@ -135,7 +141,9 @@ async def test_only_a_job_that_has_ended_can_be_deleted_and_then_it_is_gone_for_
     assert found.delete_requested
 
 
-async def test_only_failed_and_cancelled_jobs_are_retired_when_they_are_old(connection, engine):
+async def test_only_failed_and_cancelled_jobs_are_retired_when_they_are_old(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     store, kept = JobStore(connection), []
     for phase in (Phase.FAILED, Phase.CANCELLED, Phase.SUCCEEDED):
         job = await add_job(engine)
@@ -148,7 +156,7 @@ async def test_only_failed_and_cancelled_jobs_are_retired_when_they_are_old(conn
     assert {job.id for job in retired} == {job.id for job in kept[:2]}
 
 
-async def test_two_runners_that_ask_at_once_share_the_attempts(engine):
+async def test_two_runners_that_ask_at_once_share_the_attempts(engine: AsyncEngine) -> None:
     for _ in range(4):
         job = await add_job(engine)
         async with engine.begin() as connection:
@@ -160,22 +168,27 @@ async def test_two_runners_that_ask_at_once_share_the_attempts(engine):
     assert len({grant.attempt.id for grant in [*first, *second]}) == 4
 
 
-async def test_an_attempt_of_a_cancelled_job_is_given_to_nobody(connection, engine):
+async def test_an_attempt_of_a_cancelled_job_is_given_to_nobody(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     await queued(connection, job)
     await JobStore(connection).request_cancel("blue", job.id)
     assert await AttemptStore(connection).lease("h1", 9, ttl=TTL) == []
 
 
-async def test_a_job_cannot_have_two_live_attempts(engine):
+async def test_a_job_cannot_have_two_live_attempts(engine: AsyncEngine) -> None:
     job = await add_job(engine)
-    with pytest.raises(sa.exc.IntegrityError, match="uq_attempts_live"):
-        async with engine.begin() as connection:
-            await queued(connection, job, 1)
+    async with engine.begin() as connection:
+        await queued(connection, job, 1)
+        with pytest.raises(sa.exc.IntegrityError, match="uq_attempts_live"):
             await queued(connection, job, 2)
+        await connection.rollback()
 
 
-async def test_a_token_is_known_while_its_attempt_runs_and_never_stored(connection, engine):
+async def test_a_token_is_known_while_its_attempt_runs_and_never_stored(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     grant = await granted(connection, await add_job(engine))
     store = AttemptStore(connection)
     assert grant.token.startswith("tya_")
@@ -188,7 +201,9 @@ async def test_a_token_is_known_while_its_attempt_runs_and_never_stored(connecti
     assert await store.by_token(grant.token) is None
 
 
-async def test_a_runner_whose_lease_answer_was_lost_gets_its_attempt_again(connection, engine):
+async def test_a_runner_whose_lease_answer_was_lost_gets_its_attempt_again(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     lost = await granted(connection, await add_job(engine))
     store = AttemptStore(connection)
     assert await store.regrant("h2", [], ttl=TTL) == []
@@ -198,7 +213,7 @@ async def test_a_runner_whose_lease_answer_was_lost_gets_its_attempt_again(conne
     assert await store.by_token(lost.token) is None
 
 
-async def test_what_a_former_owner_writes_is_refused(connection, engine):
+async def test_what_a_former_owner_writes_is_refused(connection: AsyncConnection, engine: AsyncEngine) -> None:
     lost = await granted(connection, await add_job(engine))
     store = AttemptStore(connection)
     [grant] = await store.regrant("h1", [], ttl=TTL)
@@ -208,7 +223,9 @@ async def test_what_a_former_owner_writes_is_refused(connection, engine):
     assert not await store.beat("blue", grant.attempt.id, fence=grant.attempt.fence, ttl=TTL)
 
 
-async def test_a_heartbeat_says_whether_to_stop_and_an_attempt_that_is_over_has_none(connection, engine):
+async def test_a_heartbeat_says_whether_to_stop_and_an_attempt_that_is_over_has_none(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     grant = await granted(connection, await add_job(engine))
     store, attempt = AttemptStore(connection), grant.attempt
     await store.request_stop(attempt)
@@ -223,7 +240,9 @@ async def test_a_heartbeat_says_whether_to_stop_and_an_attempt_that_is_over_has_
     assert (ended.exit_code, ended.result) == (0, result_of())
 
 
-async def test_an_attempt_is_lost_only_after_a_silence_that_was_noted(connection, engine):
+async def test_an_attempt_is_lost_only_after_a_silence_that_was_noted(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     grant = await granted(connection, await add_job(engine))
     store, attempt = AttemptStore(connection), grant.attempt
     await store.suspect(attempt)
@@ -240,7 +259,7 @@ async def test_an_attempt_is_lost_only_after_a_silence_that_was_noted(connection
     assert (lost.phase, lost.why.reason) == (AttemptPhase.LOST, Reason.LOST)
 
 
-async def test_only_failures_count_against_the_retries(connection, engine):
+async def test_only_failures_count_against_the_retries(connection: AsyncConnection, engine: AsyncEngine) -> None:
     job = await add_job(engine)
     store = AttemptStore(connection)
     endings = [AttemptPhase.FAILED, AttemptPhase.STOPPED, AttemptPhase.FAILED]
@@ -256,11 +275,13 @@ async def test_only_failures_count_against_the_retries(connection, engine):
     assert await store.failures(job) == 2
 
 
-def line(number, message="hello"):
+def line(number: int, message: str = "hello") -> Line:
     return Line(number=number, at=AT, level="info", message=message)
 
 
-async def test_lines_that_are_sent_twice_are_kept_once_and_stay_in_order(connection, engine):
+async def test_lines_that_are_sent_twice_are_kept_once_and_stay_in_order(
+    connection: AsyncConnection, engine: AsyncEngine
+) -> None:
     job = await add_job(engine)
     attempt = (await granted(connection, job)).attempt
     store = ReportStore(connection)
@@ -274,7 +295,7 @@ async def test_lines_that_are_sent_twice_are_kept_once_and_stay_in_order(connect
     assert await store.lines("red", job.id, after=0, limit=10) == []
 
 
-async def test_a_log_that_is_full_says_so_once(connection, engine):
+async def test_a_log_that_is_full_says_so_once(connection: AsyncConnection, engine: AsyncEngine) -> None:
     job = await add_job(engine)
     attempt = (await granted(connection, job)).attempt
     store = ReportStore(connection)
@@ -284,7 +305,7 @@ async def test_a_log_that_is_full_says_so_once(connection, engine):
     assert [each.report.message for each in kept] == ["x" * 10, "x" * 10, FULL]
 
 
-async def test_points_are_kept_and_go_with_their_job(connection, engine):
+async def test_points_are_kept_and_go_with_their_job(connection: AsyncConnection, engine: AsyncEngine) -> None:
     job = await add_job(engine)
     attempt = (await granted(connection, job)).attempt
     store = ReportStore(connection)

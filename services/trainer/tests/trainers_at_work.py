@@ -66,7 +66,7 @@ class Trainer:
         self.http.close()
         self.neighbours.close()
 
-    def start(self, *names: str, **settings: str) -> Self:
+    def start(self, *names: str, waits: bool = True, **settings: str) -> Self:
         for name in names or ("all", "runner"):
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
@@ -75,7 +75,7 @@ class Trainer:
                     stdout=log,
                     stderr=log,
                 )
-        if "all" in self.processes:
+        if waits and "all" in self.processes:
             until(self.answers)
         return self
 
