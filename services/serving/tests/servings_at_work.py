@@ -9,7 +9,6 @@ from typing import Any, Self
 import httpx2
 
 from kit.app import Service
-from kit.callers import Role
 from kit.testing import KeyFolder, client_of, eventually
 from serving.app import create_app, loops
 from serving.settings import Settings
@@ -67,12 +66,21 @@ class Serving:
         return int(answer.json()["version"])
 
     async def answers_with(self, name: str, row: dict[str, Any], version: int) -> None:
-        """Wait for a version to take over."""
+        """Wait for a version to take over. No request may fail meanwhile."""
 
         async def does() -> bool:
-            return await self.version(name, row) == version
+            answer = await self.predict(name, [row])
+            if answer.status_code != 200:
+                raise RuntimeError(answer.text)
+            return bool(answer.json()["version"] == version)
 
         await eventually(does)
 
+    async def answers_with_patience(self, name: str, row: dict[str, Any], version: int) -> None:
+        """Wait for a version to answer, where none has yet."""
 
-VIEWER = Role.VIEWER
+        async def does() -> bool:
+            answer = await self.predict(name, [row])
+            return answer.status_code == 200 and bool(answer.json()["version"] == version)
+
+        await eventually(does)

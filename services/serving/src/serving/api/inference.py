@@ -48,7 +48,8 @@ def routes() -> list[RawRoute]:
             (get, f"{path}/ready", _model_ready, documents.of_model(documents.MODEL_READY, path)),
             (post, f"{path}/infer", _infer, documents.of_model(documents.INFER, path)),
         ]
-    listed.append((frozenset(VERBS), "/v2/{rest:path}", _nothing, {}))
+    # Whatever else is asked for below is not there in the protocol's shape too.
+    listed += [(frozenset(VERBS), path, _nothing, {}) for path in ("/v2", "/v2/{rest:path}")]
     viewer = Access(Role.VIEWER)
     return [RawRoute(methods, path, _speaking(handle), viewer, shown) for methods, path, handle, shown in listed]
 

@@ -1,0 +1,143 @@
+"""Rows in, predictions out."""
+
+import json
+from typing import Any
+
+import pytest
+from registries import Registry
+from servings_at_work import Serving
+from test_api_deployments import problem
+from worlds import COLUMNS, LOGISTIC, REGRESSOR, rows, trained
+
+from kit.testing import eventually
+from serving.api.predict import LIMIT
+from trainyard.results import Answer
+
+PATH = "/v1/deployments/late/predict"
+NAMES = [column.name for column in COLUMNS]
+
+
+@pytest.fixture
+async def late(serving: Serving, registry: Registry) -> Serving:
+    registry.register("late", trained())
+    await serving.deploy("late", "late")
+    return serving
+
+
+async def test_rows_are_objects_or_arrays(late: Serving) -> None:
+    asked = rows(20)
+    answer = await late.predict("late", asked)
+    seen = Answer.of(answer.json())
+    assert (len(seen.predictions), seen.model, seen.version, seen.revision) == (20, "late", 1, 1)
+    mixed = list(reversed(NAMES))
+    arrays = await late.predict("late", [[row[name] for name in mixed] for row in asked], columns=mixed)
+    assert arrays.json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [(LOGISTIC, {}), (REGRESSOR, {}), (LOGISTIC, {"classes": ("early", "late")}), (LOGISTIC, {"classes": (7, 8)})],
+)
+async def test_every_kind_of_answer_is_the_estimator_s(
+    serving: Serving, registry: Registry, path: str, options: dict[str, Any]
+) -> None:
+    made = trained(path, **options)
+    registry.register("late", made)
+    await serving.deploy("late", "late")
+    asked = rows(30, seed=5)
+    answers = (await serving.predict("late", asked)).json()["predictions"]
+    labels, scores = made.predict(asked)
+    if scores is None:
+        assert [it["value"] for it in answers] == pytest.approx(labels, rel=1e-5)
+    else:
+        assert [it["label"] for it in answers] == labels
+        assert [it["score"] for it in answers] == pytest.approx(scores[:, 1].tolist(), abs=1e-5)
+
+
+async def test_a_model_without_a_twin_answers_from_a_child(serving: Serving, registry: Registry) -> None:
+    made = trained(LOGISTIC, twin=False)
+    registry.register("late", made)
+    found = await serving.deploy("late", "late")
+    assert found["revision"]["targets"][0]["format"] == "skops"
+    asked = rows(10)
+    answers = (await serving.predict("late", asked)).json()["predictions"]
+    labels, scores = made.predict(asked)
+    assert [(it["label"], it["score"]) for it in answers] == list(zip(labels, scores[:, 1].tolist(), strict=True))
+
+
+GOOD = rows(1)[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code", "pointers"),
+    [
+        (b"", 400, "malformed-request", []),
+        (b"{", 400, "malformed-request", []),
+        (b'{"rows": [{"distance": NaN}]}', 400, "malformed-request", []),
+        (b'{"rows": "\\ud800"}', 400, "malformed-request", []),
+        (b"[]", 422, "request-invalid", ["#"]),
+        (b"{}", 422, "rows-invalid", ["#/rows"]),
+        (b'{"rows": []}', 422, "rows-invalid", ["#/rows"]),
+        (b'{"rows": [], "model": 1}', 422, "request-invalid", ["#/model"]),
+        ({"rows": [GOOD, 7]}, 422, "rows-invalid", ["#/rows/1"]),
+        ({"rows": [{**GOOD, "more": 1}]}, 422, "rows-invalid", ["#/rows/0/more"]),
+        ({"rows": [GOOD, {}]}, 422, "rows-invalid", [f"#/rows/1/{name.replace('/', '~1')}" for name in NAMES]),
+        ({"rows": [{**GOOD, "distance": "far", "wind/kt": True}]}, 422, "rows-invalid", None),
+        ({"rows": [{**GOOD, "distance": None}]}, 422, "rows-invalid", ["#/rows/0/distance"]),
+        ({"rows": [[1]], "columns": ["distance"]}, 422, "rows-invalid", None),
+    ],
+)
+async def test_a_request_that_does_not_fit_is_refused_with_its_places(
+    late: Serving, content: bytes | dict[str, Any], status: int, code: str, pointers: list[str] | None
+) -> None:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    found = problem(await late.http.post(PATH, content=body), status, code)
+    if pointers is None:
+        assert found["errors"]
+    else:
+        assert [place["pointer"] for place in found.get("errors", [])] == pointers
+
+
+async def test_what_is_too_large_or_packed_is_refused(late: Serving) -> None:
+    problem(await late.http.post(PATH, content=b" " * (LIMIT + 1)), 413, "content-too-large")
+    packed = {"content-encoding": "gzip"}
+    problem(await late.http.post(PATH, content=b"x", headers=packed), 415, "unsupported-media-type")
+
+
+async def test_a_deployment_that_is_not_there_is_not_found(late: Serving) -> None:
+    problem(await late.predict("nobody", rows(1)), 404, "deployment-not-found")
+
+
+async def test_weighted_models_share_requests_and_a_request_id_always_meets_the_same(
+    serving: Serving, registry: Registry
+) -> None:
+    registry.register("late", trained())
+    registry.register("late", trained(seed=1))
+    models = [{"model": "late@1", "weight": 3}, {"model": "late@2", "weight": 1}]
+    await serving.deploy("late", models)
+
+    async def version(request: int) -> int:
+        headers = {"x-request-id": f"r-{request}"}
+        answer = await serving.http.post(PATH, json={"rows": rows(1)}, headers=headers)
+        return int(answer.json()["version"])
+
+    met = [await version(request) for request in range(100)]
+    assert met == [await version(request) for request in range(100)]
+    assert 10 <= met.count(2) <= 40
+
+
+async def test_answers_are_counted_by_deployment_and_revision(serving: Serving, registry: Registry) -> None:
+    registry.register("late", trained())
+    await serving.deploy("counted", "late")
+    await serving.predict("counted", rows(7))
+    text = (await serving.http.get("/metrics")).text
+    labels = 'deployment="counted",project="demo",revision="1"'
+    assert f"trainyard_predicted_rows_total{{{labels}}} 7.0" in text
+    assert f"trainyard_predict_seconds_count{{{labels}}} 1.0" in text
+    registry.register("late", trained(seed=1))
+    await serving.answers_with("counted", rows(1)[0], 2)
+
+    async def forgets() -> bool:
+        return labels not in (await serving.http.get("/metrics")).text
+
+    await eventually(forgets)
