@@ -92,13 +92,17 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
 
 def run_runner(settings: Settings, argv: Sequence[str]) -> int:
     """The command `runner`: until it is told to end."""
+
+    async def run() -> None:
+        await run_until(settings, stop_on_signals())
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(_run_runner(settings, stop_on_signals))
+        loop.run(run())
     return 0
 
 
-async def _run_runner(settings: Settings, stop_of: Callable[[], asyncio.Event]) -> None:
-    stop = stop_of()
+async def run_until(settings: Settings, stop: asyncio.Event) -> None:
+    """A runner, until `stop` is set."""
     home = Home(settings.work_dir / "runner")
     rules = Rules(
         memory=settings.runner_memory_bytes,
