@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
 
 import httpx2
 import pytest
@@ -55,6 +56,9 @@ class Crowd:
             else:
                 self.failures.append(f"{answer.status_code} {answer.text}")
 
+    def has_met(self, version: int) -> bool:
+        return version in self.versions
+
     def stop(self) -> None:
         self._over.set()
 
@@ -86,7 +90,7 @@ async def test_no_request_fails_while_models_take_over(
                     made = trained(LOGISTIC, seed=seed, twin=twin)
                     version = registry.register("late", made)
                     registry.move("late", "champion", version)
-                    await eventually(lambda version=version: version in crowd.versions)  # type: ignore[misc]  # a lambda
+                    await eventually(partial(crowd.has_met, version))
                 crowd.stop()
     assert crowd.failures == []
     assert crowd.versions == {1, 2, 3}
