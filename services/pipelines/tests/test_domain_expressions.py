@@ -113,3 +113,17 @@ def test_a_false_expression_is_explained_by_its_values() -> None:
     assert said == (
         "steps.train.outputs.metrics.roc_auc = 0.61, parameters.minimum = 0.68, steps.x.outputs.y.z = missing"
     )
+
+
+@pytest.mark.parametrize(
+    ("expression", "steps"),
+    [
+        ("'unclosed steps.a.x", set()),
+        ("'''unclosed steps.a.x", set()),
+        ("'''a ' steps.no.x''' + steps.yes.x", {"yes"}),
+        (r"'it\'s steps.no.x' + steps.yes.x", {"yes"}),
+        ("'' + steps.yes.x + \"\"", {"yes"}),
+    ],
+)
+def test_strings_are_passed_over(expression: str, steps: set[str]) -> None:
+    assert names_in(expression)[0] == steps

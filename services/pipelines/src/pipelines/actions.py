@@ -1,5 +1,6 @@
 """What has two callers, or two stores: pipelines and their definitions, and how a run goes on."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,7 +12,7 @@ from kit import audit, events, leases
 from kit.callers import Caller
 from kit.failpoints import failpoint
 from kit.ids import uuid7
-from pipelines.domain.definitions import Definition, check, definition_of, refusal
+from pipelines.domain.definitions import MAX_ERRORS, Definition, check, definition_of, refusal
 from pipelines.domain.documents import Document, Place
 from pipelines.domain.pipelines import Pipeline, PipelineInUse
 from pipelines.domain.runs import (
@@ -46,7 +47,8 @@ async def checked(document: Document, compiler: Compiler) -> Definition:
     Raises:
         InvalidPipeline: with every mistake and its place.
     """
-    definition, found = check(document)
+    # In a thread: a megabyte of steps takes a second, which nobody else should wait for.
+    definition, found = await asyncio.to_thread(check, document)
     places: list[Place] = list(found)
     if definition is not None and definition.expressions:
         mistakes = await compiler.compile([expression.text for expression in definition.expressions])
@@ -55,7 +57,7 @@ async def checked(document: Document, compiler: Compiler) -> Definition:
                 places.append(document.place(expression.pointer, mistake))
     if definition is None or places:
         places.sort(key=lambda place: place.get("line", 0))
-        raise refusal(places)
+        raise refusal(places[:MAX_ERRORS])
     return definition
 
 

@@ -1,5 +1,6 @@
 """Pipelines: definitions, written in YAML or JSON."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -59,7 +60,8 @@ async def put_pipeline(
     changes nothing.
     """
     # No transaction is open while a child looks at the expressions.
-    definition = await actions.checked(_document(request, await request.body()), parts.compiler)
+    document = await asyncio.to_thread(_document, request, await request.body())
+    definition = await actions.checked(document, parts.compiler)
     async with engine.begin() as connection:
         store = PipelineStore(connection)
         pipeline = await store.find(caller.project, name, lock=True)

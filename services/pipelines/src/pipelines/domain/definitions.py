@@ -33,7 +33,7 @@ class _In(BaseModel):
 
 class StepIn(_In):
     kind: str
-    needs: list[str] = []
+    needs: Annotated[list[str], Field(max_length=MAX_STEPS)] = []
     with_: Annotated[dict[str, Any], Field(alias="with")] = {}
     when: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)] | None = None
     retries: Annotated[int, Field(ge=0, le=10)] = RETRIES
@@ -97,9 +97,9 @@ def check(document: Document) -> tuple[Definition | None, list[Place]]:
     try:
         given = DefinitionIn.model_validate(document.value)
     except ValidationError as exc:
-        return None, _of_pydantic(document, exc)[:MAX_ERRORS]
+        return None, _of_pydantic(document, exc)
     places = [*_names(given), *_steps(given), *_needs(given), *_references(given)]
-    return definition_of(document.value), [document.place(pointer, detail) for pointer, detail in places][:MAX_ERRORS]
+    return definition_of(document.value), [document.place(pointer, detail) for pointer, detail in places[:MAX_ERRORS]]
 
 
 def span_of(text: str) -> timedelta | None:
@@ -131,7 +131,7 @@ def _step(name: str, given: StepIn) -> StepSpec:
 
 def _of_pydantic(document: Document, exc: ValidationError) -> list[Place]:
     found = exc.errors(include_url=False, include_context=False, include_input=False)
-    return [document.place(pointer_of(*error["loc"]), error["msg"]) for error in found]
+    return [document.place(pointer_of(*error["loc"]), error["msg"]) for error in found[:MAX_ERRORS]]
 
 
 _Found = list[tuple[str, str]]
@@ -167,12 +167,14 @@ def _steps(given: DefinitionIn) -> _Found:
 def _needs(given: DefinitionIn) -> _Found:
     found: _Found = []
     for name, step in given.steps.items():
+        named: set[str] = set()
         for index, need in enumerate(step.needs):
             pointer = pointer_of("steps", name, "needs", index)
             if need not in given.steps:
                 found.append((pointer, f"there is no step {need[:100]!r}"))
-            elif need in step.needs[:index]:
+            elif need in named:
                 found.append((pointer, f"{need!r} is named twice"))
+            named.add(need)
     for path in graphs.cycles_in({name: step.needs for name, step in given.steps.items()}):
         detail = f"the steps need each other in a circle: {' → '.join(path)}"
         found.append((pointer_of("steps", path[0], "needs"), detail))

@@ -21,7 +21,8 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_A_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_LONGEST = 1 << 63
+_LARGEST = 1 << 63
+_LONGEST_NUMBER = 400
 
 
 class MalformedYaml(errors.Malformed): ...
@@ -128,11 +129,13 @@ class _Reader:
         self._put(self._value_of(event.value, line) if plain else event.value, line)
 
     def _value_of(self, text: str, line: int) -> Any:
+        if len(text) > _LONGEST_NUMBER:
+            return text
         if text in _NULL:
             return None
         if text in _TRUTH:
             return _TRUTH[text]
-        if _INTEGER.fullmatch(text) and -_LONGEST <= int(text) < _LONGEST:
+        if _INTEGER.fullmatch(text) and -_LARGEST <= int(text) < _LARGEST:
             return int(text)
         if _NOT_A_NUMBER.fullmatch(text) or (_NUMBER.fullmatch(text) and not math.isfinite(float(text))):
             raise _refused(self._here(), "is no number that JSON can say", line)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST = 4096
-_STRING = re.compile(r"""r?("{3}.*?"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL)
+_QUOTED = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""")
 _INDEX = re.compile(r"""\[\s*("[\w-]*"|'[\w-]*')\s*\]""")
 _PATH = re.compile(r"(?<![\w.])(steps|parameters)((?:\s*\.\s*(?:\x01[^\x02]*\x02|\w+))+)", re.ASCII)
 _MEMBER = re.compile(r"\.\s*(?:\x01([^\x02]*)\x02|(\w+))", re.ASCII)
@@ -44,6 +44,26 @@ def values_in(expression: str, data: Mapping[str, Any]) -> str:
 def _paths_in(expression: str) -> list[tuple[str, tuple[str, ...]]]:
     """Each path that begins at one of the two variables. What stands in strings is none, but `["name"]` is a member."""
     dotted = _INDEX.sub(lambda index: f".\x01{index[1][1:-1]}\x02", expression)
-    bare = _STRING.sub('""', dotted)
+    bare = _without_strings(dotted)
     found = _PATH.finditer(bare)
     return [(path[1], tuple(quoted or word for quoted, word in _MEMBER.findall(path[2]))) for path in found]
+
+
+def _without_strings(text: str) -> str:
+    """An expression with nothing between its quotes. One pass: what is not closed is a string to the end."""
+    kept: list[str] = []
+    at = 0
+    while at < len(text):
+        begins = min((found for found in (text.find('"', at), text.find("'", at)) if found >= 0), default=len(text))
+        kept.append(text[at:begins])
+        if begins == len(text):
+            break
+        kept.append('""')
+        triple = text[begins] * 3
+        if text.startswith(triple, begins):
+            end = text.find(triple, begins + 3)
+            at = len(text) if end < 0 else end + 3
+        else:
+            closed = _QUOTED.match(text, begins)
+            at = len(text) if closed is None else closed.end()
+    return "".join(kept)

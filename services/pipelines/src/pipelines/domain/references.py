@@ -16,7 +16,8 @@ import orjson
 from kit import errors
 
 OPENING = "${{"
-_REFERENCE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
+# Bounded, so that a megabyte of openings is read in one pass.
+_REFERENCE = re.compile(r"\$\{\{([^{}]{0,300})\}\}")
 _PATH = re.compile(
     r"\s*(?:parameters\.(?P<parameter>\w+)|steps\.(?P<step>[a-z0-9][a-z0-9_-]*)\.outputs)(?P<rest>(?:\.[\w-]+)*)\s*",
     re.ASCII,
