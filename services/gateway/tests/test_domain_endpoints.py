@@ -51,3 +51,13 @@ def test_the_pause_grows_to_an_end() -> None:
         endpoint.failed(0.0)
 
     assert endpoint.ejected_until == LONGEST
+
+
+def test_one_where_nobody_listens_is_asked_every_time_unless_there_are_others() -> None:
+    alone, two = Pool(["http://a"]), Pool(["http://a", "http://b"])
+    for _ in range(10):
+        alone.refused(alone.endpoints[0], 0.0)
+        two.refused(two.endpoints[0], 0.0)
+
+    assert picked(alone) == "http://a"
+    assert {picked(two) for _ in range(4)} == {"http://b"}

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,7 @@ async def test_a_service_that_is_away_is_said_to_be(
         assert int(refused.headers["content-length"]) == len(refused.content)
 
 
-async def test_a_service_that_comes_back_is_found_within_a_second_or_two(
+async def test_a_service_that_comes_back_is_found_at_once(
     database_url: DatabaseUrl, key_folder: KeyFolder, blue: dict[str, str]
 ) -> None:
     socket = listen("127.0.0.1", 0)
@@ -215,11 +214,7 @@ async def test_a_service_that_comes_back_is_found_within_a_second_or_two(
         for _ in range(30):
             assert (await http.get("/v1/datasets")).status_code == 503
         async with serving(Upstream(), port=port_of_service):
-
-            async def is_back() -> bool:
-                return (await http.get("/v1/datasets")).status_code == 200
-
-            await eventually(is_back, timedelta(seconds=3))
+            assert (await http.post("/v1/datasets")).status_code == 200
 
 
 async def test_another_copy_answers_for_one_that_is_away(

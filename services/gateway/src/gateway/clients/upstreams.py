@@ -86,8 +86,11 @@ class Upstreams:
                 break
             try:
                 return await self._attempt(request, endpoint, stack)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # it never left
-                endpoint.failed(time.monotonic())
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:  # it never left
+                if isinstance(getattr(exc, "os_error", None), ConnectionRefusedError):
+                    pool.refused(endpoint, time.monotonic())
+                else:
+                    endpoint.failed(time.monotonic())
                 failed.append(endpoint.url)
                 if len(failed) >= len(pool.endpoints):
                     break  # all copies refuse: the client waits better than we do

@@ -46,6 +46,15 @@ class Pool:
         self.endpoints = [Endpoint(url.rstrip("/")) for url in urls]
         self._turn = 0
 
+    def refused(self, endpoint: Endpoint, now: float) -> None:
+        """Nobody listens at `endpoint`.
+
+        That costs nothing to find out, so that the only one is asked every time: it is back when it is back. Where
+        there are others, they are asked first.
+        """
+        if len(self.endpoints) > 1:
+            endpoint.failed(now)
+
     def pick(self, now: float, avoid: Collection[str] = ()) -> Endpoint | None:
         """The open endpoint with the fewest requests in flight, in turn among equals; None when all are closed."""
         open_ = [it for it in self.endpoints if it.is_open(now) and it.url not in avoid]
