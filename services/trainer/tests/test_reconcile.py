@@ -100,6 +100,18 @@ async def test_a_neighbour_that_is_away_costs_time_and_nothing_else(
 # --- while somebody works on it
 
 
+async def test_what_nobody_expected_of_a_neighbour_is_shown_and_asked_again(
+    engine: AsyncEngine, worker: Reconciler, world: Neighbours
+) -> None:
+    job = await add_job(engine)
+    with world.answering("PUT", "/holds", 403, {"detail": "This needs another role."}):
+        await turn(engine, worker)
+    assert (await look(engine, job)).why.message == "This needs another role."
+    await pass_time(engine, timedelta(seconds=11))
+    await turn(engine, worker)
+    assert (await newest(engine, job)).phase is AttemptPhase.QUEUED
+
+
 async def test_a_cancelled_attempt_is_withdrawn_or_stopped(
     engine: AsyncEngine, worker: Reconciler, world: Neighbours
 ) -> None:

@@ -31,9 +31,10 @@ from trainer.store.reports import ReportStore
 from trainer.store.tables import jobs
 
 log = logging.getLogger(__name__)
-TTL = timedelta(seconds=30)
+TTL = timedelta(seconds=10)
+"""Of a job, by a replica: what a kill in the middle costs. The registry may take longer; then the lease is kept."""
 NOW_DUE = timedelta(0)
-SOON = timedelta(seconds=1)
+SOON, LATER = timedelta(seconds=1), timedelta(seconds=10)
 # A neighbour that is away, busy, or does not know our key yet: none of this says anything about the job.
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 WAITING = Why(Reason.WAITING_FOR_DATASET, "The dataset version is not ready yet.")
@@ -73,10 +74,19 @@ class Reconciler:
         log.info("reconciling", extra={"job": str(lease.id), "step": type(step).__name__, "fence": lease.fence})
         try:
             await self._act(lease, seen, step)
-        except PASSING as exc:
-            why = Why(seen.job.why.reason, exc.detail) if not isinstance(step, steps.Remove) else None
-            async with self._engine.begin() as connection:
-                await JobStore(connection).record(lease, seen.job, due_in=exc.retry_after or SOON, why=why)
+        except errors.Error as exc:
+            await self._postpone(lease, seen.job, step, exc)
+
+    async def _postpone(self, lease: leases.Lease, job: Job, step: steps.Step, exc: errors.Error) -> None:
+        """Whatever a neighbour said that nobody expected: it is shown, and asked again."""
+        passing = isinstance(exc, PASSING)
+        log.log(
+            logging.INFO if passing else logging.ERROR, "postponed", extra={"job": str(job.id), "error": exc.detail}
+        )
+        why = None if isinstance(step, steps.Remove) else Why(job.why.reason, exc.detail)
+        due_in = exc.retry_after or (SOON if passing else LATER)
+        async with self._engine.begin() as connection:
+            await JobStore(connection).record(lease, job, due_in=due_in, why=why)
 
     async def _sight(self, lease: leases.Lease) -> Sight | None:
         async with self._engine.begin() as connection:

@@ -14,7 +14,7 @@ from trainer.runner.host import Home, Record
 
 log = logging.getLogger(__name__)
 LONG_POLL = timedelta(seconds=20)
-SOON = 0.2
+SOON = 0.3
 RETRY = 0.1
 
 

@@ -29,7 +29,7 @@ LAST_WORD = 10.0
 """… and how long it has for that."""
 TICK = 1.0
 ADDRESSES = 16 << 30
-FILES = 16 << 30
+FILES = 8 << 30
 _PR_SET_PDEATHSIG = 1
 HEARD = {signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM}
 
