@@ -46,7 +46,8 @@ def test_public_paths_of_all_services_under_names_that_do_not_clash() -> None:
     assert (post["tags"], merged["paths"]["/v2"]["get"]["tags"]) == (["ingest"], ["inference"])
     assert merged["paths"]["/v1/datasets"]["summary"] == "Datasets"
     assert "security" not in post
-    assert set(merged["components"]["schemas"]) == {"ingest_In", "ingest_Either", "ingest_Odd", "serving_In"}
+    named = {"ingest_In", "ingest_Either", "ingest_Odd", "serving_In"}
+    assert set(merged["components"]["schemas"]) == {*named, "Problem", "Refusal"}
 
 
 def test_references_follow_the_new_names() -> None:
@@ -56,6 +57,28 @@ def test_references_follow_the_new_names() -> None:
     assert schemas["ingest_Either"]["oneOf"][1] == {"$ref": "https://elsewhere/x"}
     assert schemas["ingest_Either"]["discriminator"]["mapping"] == {"a": "#/components/schemas/ingest_In"}
     assert schemas["ingest_Odd"] == INGEST["components"]["schemas"]["Odd"]
+
+
+def test_refusals_are_described_as_they_are() -> None:
+    invented = {"description": "", "content": {"a/b": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}}}
+    own = {"description": "gone"}
+    document = {
+        "paths": {
+            "/v1/a": {"get": {"responses": {"200": {"description": "it"}, "422": invented, "410": own}}},
+            "/v2/a": {"get": {"responses": {"default": own}}},
+            "/v2/b": {"get": {}},
+        },
+        "components": {"schemas": {"HTTPValidationError": {}, "ValidationError": {}}},
+    }
+    merged = merge({"ingest": document}, version="1")
+    first, second, third = (item["get"]["responses"] for item in merged["paths"].values())
+
+    assert set(first) == {"default", "200", "410"}
+    problem = first["default"]["content"]["application/problem+json"]["schema"]
+    assert problem == {"$ref": "#/components/schemas/Problem"}
+    assert second == {"default": own}
+    assert third["default"]["content"] == {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    assert set(merged["components"]["schemas"]) == {"Problem", "Refusal"}
 
 
 def test_there_is_one_way_to_be_known() -> None:

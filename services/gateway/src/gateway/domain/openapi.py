@@ -9,6 +9,31 @@ BEARER = "apiKey"
 _PUBLIC = re.compile(r"/v[12](/.*)?")
 _METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 _COMPONENTS = "#/components/"
+# What a framework says of its own errors: nobody here answers like that.
+_NEVER = {"HTTPValidationError", "ValidationError"}
+_PLACE = {
+    "type": "object",
+    "required": ["pointer", "detail"],
+    "properties": {"pointer": {"type": "string", "examples": ["#/name"]}, "detail": {"type": "string"}},
+}
+_PROBLEM = {
+    "title": "Problem",
+    "description": "RFC 9457: why the request was refused. Programs branch on `code`.",
+    "type": "object",
+    "required": ["type", "title", "status", "code"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "title", "code", "detail", "request_id")},
+        "status": {"type": "integer"},
+        "errors": {"type": "array", "items": _PLACE},
+    },
+}
+_REFUSAL = {
+    "title": "Refusal",
+    "description": "Why the request was refused, as the Open Inference Protocol says it.",
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
+}
 
 
 def merge(documents: Mapping[str, Mapping[str, Any] | None], *, version: str) -> dict[str, Any]:
@@ -19,8 +44,11 @@ def merge(documents: Mapping[str, Mapping[str, Any] | None], *, version: str) ->
         for path, item in _public_paths(service, document or {}):
             paths[path] = {**paths.get(path, {}), **item}
         for kind, named in (document or {}).get("components", {}).items():
-            renamed = {_name(service, name): _renamed(service, value) for name, value in named.items()}
+            renamed = {
+                _name(service, name): _renamed(service, value) for name, value in named.items() if name not in _NEVER
+            }
             components.setdefault(kind, {}).update(renamed)
+    components.setdefault("schemas", {}).update(Problem=_PROBLEM, Refusal=_REFUSAL)
     components["securitySchemes"] = {
         BEARER: {"type": "http", "scheme": "bearer", "description": "Your API key: `ty_…`."}
     }
@@ -45,10 +73,19 @@ def _description(missing: Iterable[str]) -> str:
 def _public_paths(service: str, document: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     for path, item in document.get("paths", {}).items():
         if _PUBLIC.fullmatch(path):
-            yield path, {name: _operation(service, name, value) for name, value in item.items()}
+            refusal = _response("application/json", "Refusal") if path.startswith("/v2") else _response(*_USUAL)
+            yield path, {name: _operation(service, name, value, refusal) for name, value in item.items()}
 
 
-def _operation(service: str, name: str, value: Any) -> Any:
+_USUAL = ("application/problem+json", "Problem")
+
+
+def _response(media_type: str, schema: str) -> dict[str, Any]:
+    content = {media_type: {"schema": {"$ref": f"{_COMPONENTS}schemas/{schema}"}}}
+    return {"description": "It is refused, and why.", "content": content}
+
+
+def _operation(service: str, name: str, value: Any, refusal: Mapping[str, Any]) -> Any:
     renamed = _renamed(service, value)
     if name not in _METHODS:
         return renamed  # parameters, summary … of the whole path
@@ -56,6 +93,9 @@ def _operation(service: str, name: str, value: Any) -> Any:
         renamed["operationId"] = _name(service, renamed["operationId"])
     renamed.setdefault("tags", [service])
     renamed.pop("security", None)
+    said = renamed.get("responses", {}).items()
+    honest = {status: response for status, response in said if "HTTPValidationError" not in str(response)}
+    renamed["responses"] = {"default": refusal, **honest}
     return renamed
 
 
