@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -117,7 +118,8 @@ async def run_until(settings: Settings, stop: asyncio.Event) -> None:
         def attend(record: Record) -> Attending:
             return Attending(home, trainer, ingest, rules, record)
 
-        await Runner(home, trainer, attend, slots=settings.runner_slots).run(stop)
+        slots = settings.runner_slots or os.cpu_count() or 1
+        await Runner(home, trainer, attend, slots=slots).run(stop)
 
 
 async def _neighbours(settings: Settings, stack: contextlib.AsyncExitStack) -> dict[str, ServiceClient]:

@@ -1,9 +1,8 @@
 """Every knob of the trainer and its runner, each read from TRAINER_<NAME>. Read only by app.py and __main__.py."""
 
-import os
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -38,8 +37,8 @@ class Settings(KitSettings):
     collect_seconds: PositiveInt = 300
     """Between two collections of what nothing needs."""
 
-    runner_slots: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
-    """Attempts that a runner works on at one time; each of them takes one processor."""
+    runner_slots: NonNegativeInt = 0
+    """Attempts that a runner works on at one time; each of them takes one processor. 0: as many as the host has."""
 
     runner_memory_bytes: PositiveInt = 4 << 30
     """Resident memory of an attempt, with all that it starts."""
