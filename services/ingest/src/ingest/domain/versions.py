@@ -13,7 +13,7 @@ from ingest.domain.settings import DatasetSettings, digest_of
 from ingest.domain.splits import Side
 from kit import errors
 
-ATTEMPTS = 5
+ATTEMPTS = 10
 """How often a source is tried whose parser vanishes (or whose service does) before it is given up."""
 
 
