@@ -6,6 +6,7 @@ import httpx2
 
 from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.answers import etag_of
 
 
 async def put(service: ServiceClient, principal: Principal, path: str, body: object) -> httpx2.Response:
@@ -24,5 +25,5 @@ async def put(service: ServiceClient, principal: Principal, path: str, body: obj
 async def _put(service: ServiceClient, principal: Principal, path: str, body: object) -> httpx2.Response:
     headers = {"if-none-match": "*"}
     with contextlib.suppress(errors.NotFound):
-        headers = {"if-match": (await service.request(principal, "GET", path)).headers["etag"]}
+        headers = {"if-match": etag_of(await service.request(principal, "GET", path))}
     return await service.request(principal, "PUT", path, json=body, headers=headers)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.answers import read
 from pipelines.clients.changing import put
 
 
@@ -55,7 +56,7 @@ class IngestClient:
             answer = await self.service.request(principal, "GET", f"/v1/datasets/{name}")
         except errors.NotFound:
             return None
-        return Dataset.model_validate_json(answer.content)
+        return read(Dataset, answer)
 
     async def put_dataset(self, principal: Principal, name: str, settings: dict[str, Any]) -> Dataset:
         """Make it, or give it these settings. The same ones change nothing.
@@ -64,16 +65,16 @@ class IngestClient:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
         answer = await put(self.service, principal, f"/v1/datasets/{name}", {"settings": settings})
-        return Dataset.model_validate_json(answer.content)
+        return read(Dataset, answer)
 
     async def make_version(self, principal: Principal, dataset: str, source: dict[str, Any], *, key: str) -> Version:
         """A version from an upload; the one that is there, if these bytes and settings have made one."""
         answer = await self.service.request(
             principal, "POST", f"/v1/datasets/{dataset}/versions", json=source, idempotency_key=key
         )
-        return Version.model_validate_json(answer.content)
+        return read(Version, answer)
 
     async def version(self, principal: Principal, dataset: str, reference: str | int) -> Version:
         """One version, by number, digest or as `latest`."""
         answer = await self.service.request(principal, "GET", f"/v1/datasets/{dataset}/versions/{reference}")
-        return Version.model_validate_json(answer.content)
+        return read(Version, answer)

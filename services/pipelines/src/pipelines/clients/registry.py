@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.answers import etag_of, read
 
 
 class ModelVersion(BaseModel):
@@ -14,6 +15,10 @@ class ModelVersion(BaseModel):
     model: str
     version: int
     digest: str
+
+
+class _Pointing(BaseModel):
+    version: int
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class RegistryClient:
     async def version(self, principal: Principal, model: str, reference: str | int) -> ModelVersion:
         """One version, by number, alias or digest."""
         answer = await self.service.request(principal, "GET", f"/v1/models/{model}/versions/{reference}")
-        return ModelVersion.model_validate_json(answer.content)
+        return read(ModelVersion, answer)
 
     async def alias(self, principal: Principal, model: str, alias: str) -> Alias | None:
         """Where the alias points, if there is one."""
@@ -41,7 +46,7 @@ class RegistryClient:
             answer = await self.service.request(principal, "GET", f"/v1/models/{model}/aliases/{alias}")
         except errors.NotFound:
             return None
-        return Alias(int(answer.json()["version"]), answer.headers["etag"])
+        return Alias(read(_Pointing, answer).version, etag_of(answer))
 
     async def move(self, principal: Principal, model: str, alias: str, version: int, seen: Alias | None) -> None:
         """Point the alias at a version, if it still is as it was seen.

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.answers import read
 from pipelines.clients.changing import put
 from pipelines.clients.ingest import Status
 
@@ -49,7 +50,7 @@ class ServingClient:
 
     async def deployment(self, principal: Principal, name: str) -> Deployment:
         answer = await self.service.request(principal, "GET", f"/v1/deployments/{name}")
-        return Deployment.model_validate_json(answer.content)
+        return read(Deployment, answer)
 
     async def put(self, principal: Principal, name: str, body: dict[str, Any]) -> Deployment:
         """Make it, or have it serve this. The same changes nothing.
@@ -58,4 +59,4 @@ class ServingClient:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
         answer = await put(self.service, principal, f"/v1/deployments/{name}", body)
-        return Deployment.model_validate_json(answer.content)
+        return read(Deployment, answer)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from kit import errors
 from kit.clients import Principal, ServiceClient
+from pipelines.clients.answers import read
 from pipelines.clients.ingest import Status
 
 
@@ -38,11 +39,11 @@ class TrainerClient:
     async def start(self, principal: Principal, spec: dict[str, Any], *, key: str) -> Job:
         """Start a job. With the same key: the one that was started."""
         answer = await self.service.request(principal, "POST", "/v1/jobs", json=spec, idempotency_key=key)
-        return Job.model_validate_json(answer.content)
+        return read(Job, answer)
 
     async def job(self, principal: Principal, job_id: str) -> Job:
         answer = await self.service.request(principal, "GET", f"/v1/jobs/{job_id}")
-        return Job.model_validate_json(answer.content)
+        return read(Job, answer)
 
     async def cancel(self, principal: Principal, job_id: str, *, key: str) -> None:
         """Ask for its end. One that has ended, or is gone, has ended."""
