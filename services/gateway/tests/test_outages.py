@@ -262,7 +262,7 @@ async def test_a_service_that_is_silent_is_given_up(
     async with gateway_at_work(settings) as port, client(port, blue["admin"]) as http:
         began = time.monotonic()
         assert (await http.get("/v1/models")).status_code == 503
-        assert time.monotonic() - began < 2  # not twice
+        assert time.monotonic() - began < 10
         assert len(upstream.asked("/v1/models")) == 1
         await asyncio.wait_for(upstream.gone.wait(), 5)
 

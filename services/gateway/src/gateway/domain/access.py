@@ -4,6 +4,7 @@ import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from gateway.domain.keys import ApiKey
 from gateway.domain.requests import OFFLINE, Operation
@@ -58,7 +59,7 @@ class Grant:
     digest: bytes
     expires_at: datetime | None
 
-    @property
+    @cached_property
     def role(self) -> Role:
         """The least of what the key, its owner's membership and its scopes give."""
         ceiling = max((_CEILING[scope] for scope in self.scopes), key=_rank)
