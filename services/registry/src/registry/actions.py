@@ -138,8 +138,8 @@ async def point_alias(
     moved = await (store.add if seen is None else store.move)(model, alias, version)
     origin = seen.target if seen else None
     await store.note(caller, model.name, alias, origin=origin, target=moved.target)
-    detail_ = {"from": origin and origin.version, "to": moved.target.version}
-    await audit.record(connection, caller, "update" if seen else "create", "model-alias", moved.reference, detail_)
+    said = {"from": origin and origin.version, "to": moved.target.version}
+    await audit.record(connection, caller, "update" if seen else "create", "model-alias", moved.reference, said)
     await _say_alias(connection, "model.alias.moved", moved)
     return moved
 
