@@ -96,6 +96,8 @@ async def lease_attempts(
         job = await jobs.find(attempt.project, attempt.job_id)
         assert job is not None  # its attempt names it
         work.append(Work(granted, job))
+    if work:
+        await leases.hint(connection, SERVICE)
     return work
 
 

@@ -16,7 +16,7 @@ from kit.clients import Principal
 from kit.db import NOW
 from kit.failpoints import failpoint
 from kit.roles import Role
-from trainer.actions import RUNNERS
+from trainer.actions import RUNNERS, SERVICE
 from trainer.clients.ingest import FAILED, IngestClient
 from trainer.clients.registry import RegistryClient
 from trainer.domain import steps
@@ -134,7 +134,7 @@ class Reconciler:
             await self._fail(lease, job, Why(Reason.COLUMN_NOT_FOUND, said, "Name columns that the dataset has."))
         else:
             async with self._engine.begin() as connection:
-                await JobStore(connection).record(lease, job, due_in=NOW_DUE, pinned=seen.pinned)
+                await _go_on(connection, lease, job, pinned=seen.pinned)
 
     async def _queue(self, lease: leases.Lease, job: Job, number: int) -> None:
         assert job.pinned is not None
@@ -249,9 +249,9 @@ async def _record(
         case steps.Wait(timeout=timeout, why=why):
             await store.record(lease, job, due_in=timeout, why=why)
         case steps.Commit():
-            await store.record(lease, job, due_in=NOW_DUE, registering=True, why=REGISTERING)
+            await _go_on(connection, lease, job, registering=True, why=REGISTERING)
         case steps.Withdraw():
-            if attempt is not None and await store.record(lease, job, due_in=NOW_DUE):
+            if attempt is not None and await _go_on(connection, lease, job):
                 await attempts.withdraw(attempt)
         case steps.Stop():
             if attempt is not None and await store.record(lease, job, due_in=steps.LOOK):
@@ -260,8 +260,16 @@ async def _record(
             if attempt is not None and await store.record(lease, job, due_in=steps.GRACE):
                 await attempts.suspect(attempt)
         case steps.Lose():
-            if attempt is not None and await store.record(lease, job, due_in=NOW_DUE):
+            if attempt is not None and await _go_on(connection, lease, job):
                 await attempts.lose(attempt)
+
+
+async def _go_on(connection: AsyncConnection, lease: leases.Lease, job: Job, **values: Any) -> bool:
+    """There is a next step at once. Every replica is told: the one that did the last step need not do all of them."""
+    recorded = await JobStore(connection).record(lease, job, due_in=NOW_DUE, **values)
+    if recorded:
+        await leases.hint(connection, SERVICE)
+    return recorded
 
 
 async def wake_waiting(connection: AsyncConnection, found: Sequence[events.Event]) -> None:
