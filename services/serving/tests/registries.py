@@ -41,6 +41,8 @@ class Registry:
         self.is_away = False
         self.refuses: dict[str, Reply] = {}
         """By a part of the path: answered instead."""
+        self.slow: dict[str, threading.Event] = {}
+        """By a part of the path: what it waits for before it answers."""
 
     def register(self, model: str, made: Trained, project: str = "demo") -> int:
         """A new version."""
@@ -85,6 +87,9 @@ class Registry:
         """What it answers to a request."""
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         self.calls.append(f"{method} {path}")
+        for part, event in self.slow.items():
+            if part in path:
+                event.wait(60)
         for part, said in self.refuses.items():
             if part in path:
                 return said

@@ -21,7 +21,7 @@ async def test_a_new_process_answers_without_anybody_and_without_a_framework(
     async with Serving.started(settings(), key_folder) as before:
         await before.deploy("late", "late")
         expected = (await before.predict("late", rows(3))).json()
-    async with Process.started(settings(**NOBODY), key_folder) as alone:
+    async with Process.started(settings(**NOBODY), key_folder, "all") as alone:
         for _ in range(50):
             answer = await alone.http.post("/v1/deployments/late/predict", json={"rows": rows(3)})
             assert answer.json() == expected

@@ -1,6 +1,7 @@
 """What a process that answers does: verified files, takeovers without a failed request, and going on alone."""
 
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -217,6 +218,18 @@ async def test_a_registry_that_is_away_when_a_model_is_to_be_fetched_is_waited_f
     await eventually(says_so)
     registry.refuses.clear()
     await serving.settled("late")
+
+
+async def test_a_model_that_comes_slowly_keeps_no_other_from_its_next_one(serving: Serving, registry: Registry) -> None:
+    registry.register("slow", trained(seed=4))
+    registry.register("late", trained())
+    registry.slow["/models/slow/versions/1/files"] = threading.Event()
+    await serving.put("slow", "slow")
+    await serving.deploy("late", "late@1")
+    problem(await serving.predict("slow", rows(1)), 503, "model-not-ready")
+    await serving.http.delete("/v1/deployments/late")
+    registry.slow["/models/slow/versions/1/files"].set()
+    await serving.settled("slow")
 
 
 async def test_a_state_that_cannot_be_read_is_no_state(

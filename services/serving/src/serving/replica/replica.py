@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
@@ -41,6 +42,8 @@ LOADS = Histogram(
 HEARTBEAT = 3.0
 AT_ONCE = 2
 """Models that are loaded at one time."""
+PATIENCE = 5.0
+"""Seconds that a look at what is wanted waits for the models that it began to load."""
 FIRST, LONGEST = 1.0, 60.0
 """Seconds until a revision that could not be loaded is tried again; they double."""
 UNNEEDED = timedelta(hours=1)
@@ -93,6 +96,10 @@ class Replica:
         self._boot = uuid.uuid4()
         self._id = self._boot
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._writing = asyncio.Lock()
+        self._bringing: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup
         self._is_through = False
 
     def lacking(self) -> dict[str, Any] | None:
@@ -105,13 +112,16 @@ class Replica:
         """Until `stop` is set."""
         await asyncio.to_thread(self._files.prepare)
         self._id = await asyncio.to_thread(self._files.identity)
-        await self._restore()
         async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._restore()
             group.create_task(self._beat(stop))
             while not stop.is_set():
                 wakeup.clear()
                 await self._look_safely()
                 await first(wakeup, stop, seconds=poll)
+            for task in self._bringing.values():
+                task.cancel()
         await self._leave()
         await self._runners.close()
 
@@ -157,25 +167,34 @@ class Replica:
         self._trouble = {
             key: it for key, it in self._trouble.items() if key in wanted and it.revision == wanted[key].revision
         }
-        due = [desired for desired in self._desired if self._is_due(desired)]
-        async with asyncio.TaskGroup() as group:
-            for desired in due:
-                group.create_task(self._bring(desired))
-        if due or gone:
+        for desired in self._desired:
+            if self._is_due(desired):
+                self._bringing[desired.deployment] = self._group.create_task(self._bring(desired))
+        loading = list(self._bringing.values())
+        if loading:
+            # One that takes its time does not keep the others from what is new for them.
+            await asyncio.wait(loading, timeout=PATIENCE)
+        self._bringing = {key: task for key, task in self._bringing.items() if not task.done()}
+        if gone or len(self._bringing) < len(loading):
             await self._let_go()
-        self._is_through = True
+        self._is_through = self._is_through or not self._bringing
 
     def _is_due(self, desired: Desired) -> bool:
         live = self._table.of(desired.deployment)
         trouble = self._trouble.get(desired.deployment)
         served = live is not None and live.desired.revision == desired.revision
-        return not served and (trouble is None or time.monotonic() >= trouble.next_at)
+        waits = trouble is not None and time.monotonic() < trouble.next_at
+        return not served and not waits and desired.deployment not in self._bringing
 
     async def _bring(self, desired: Desired) -> None:
         """Load a revision beside the one that is served, and let it take over."""
         said = {"deployment": desired.name, "revision": desired.revision}
         try:
             answering = [Answering(target, await self._resident(desired.project, target)) for target in desired.targets]
+            if desired not in self._desired:
+                return
+            # Before it answers: what was once said to be served is served after a restart too.
+            await self._remember(desired)
         except Exception as error:  # noqa: BLE001 - whatever a model does when it is loaded, the others go on
             trouble = self._trouble.setdefault(desired.deployment, _Trouble(desired.revision))
             trouble.failed(error)
@@ -187,21 +206,31 @@ class Replica:
 
     async def _resident(self, project: str, target: Target) -> Resident:
         key = identity_of(project, target)
-        async with self._turn:
+        async with self._turn, self._locks[key]:
             if key not in self._residents:
                 with LOADS.time():
                     self._residents[key] = await self._loader.load(project, target)
             return self._residents[key]
 
+    async def _remember(self, *coming: Desired) -> None:
+        """Keep on disk what is served, and what is about to be."""
+        async with self._writing:
+            served = {desired.deployment: self._served(desired) for desired in self._desired}
+            served |= {desired.deployment: desired for desired in coming}
+            await asyncio.to_thread(self._files.remember, dump(list(served.values())))
+
     async def _let_go(self) -> None:
-        """Remember what is served now, and drop what is not any more."""
-        served = [self._served(desired) for desired in self._desired]
-        await asyncio.to_thread(self._files.remember, dump(served))
+        """Drop what is not served any more."""
+        await self._remember()
+        if self._bringing:
+            return  # what they have loaded is nobody's yet
         used = {identity_of(live.desired.project, one.target) for live in self._table for one in live.answering}
         for key in self._residents.keys() - used:
             await self._residents.pop(key).close()
+        self._locks.clear()
         await self._runners.close_idle()
-        keep = {target.file.digest for desired in (*served, *self._desired) for target in desired.targets}
+        kept = (*self._desired, *(live.desired for live in self._table))
+        keep = {target.file.digest for desired in kept for target in desired.targets}
         await asyncio.to_thread(self._files.sweep, keep, UNNEEDED)
 
     def _served(self, desired: Desired) -> Desired:
