@@ -58,6 +58,10 @@ BAD: dict[str, dict[str, Any]] = {
     "less than nothing held out": {"split": {"held_out": -0.1}},
     "a split by nothing": {"split": {"by": []}},
     "a cut that is no moment": {"split": {"time": "t", "cut": "tomorrow"}},
+    "a cut that only ISO calls a date": {"split": {"time": "t", "cut": "2020-W01-1"}},
+    "a cut without dashes": {"split": {"time": "t", "cut": "20200101"}},
+    "a cut on no day": {"split": {"time": "t", "cut": "2020-02-30"}},
+    "an end that no column can hold": {"checks": [{"column": "a", "check": "range", "min": 10**30}]},
     "two kinds of split": {"split": {"time": "t", "cut": "2020-01-01", "seed": 1}},
 }
 
@@ -68,8 +72,9 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
         DatasetSettings.model_validate(settings)
 
 
-def test_a_cut_may_be_a_moment() -> None:
-    DatasetSettings.model_validate({"split": {"time": "t", "cut": "2013-11-01T12:00:00Z"}})
+@pytest.mark.parametrize("cut", ["2013-11-01T12:00:00Z", "2013-11-01 12:00", "2013-11-01T12:00:00.5+01:00"])
+def test_a_cut_may_be_a_moment(cut: str) -> None:
+    DatasetSettings.model_validate({"split": {"time": "t", "cut": cut}})
 
 
 def test_the_digest_of_a_document_does_not_depend_on_its_order() -> None:

@@ -72,3 +72,11 @@ REFUSED = {
 def test_what_cannot_be_read_at_all_is_refused(parse_bytes: Any, data: bytes, reason: str) -> None:
     report = parse_bytes(data, format="parquet").report
     assert (report.outcome, report.reason) == ("refused", reason)
+
+
+def test_a_damaged_page_is_refused_without_a_word_of_our_folders(parse_bytes: Any, tmp_path: Any) -> None:
+    data = bytearray(parquet({"s": [f"{n:050}" for n in range(10_000)]}, compression="zstd"))
+    data[200:260] = b"\xff" * 60
+    report = parse_bytes(bytes(data), format="parquet").report
+    assert (report.outcome, report.reason) in {("refused", "unreadable"), ("refused", "not-parquet")}
+    assert str(tmp_path) not in report.message

@@ -361,3 +361,9 @@ def test_as_many_columns_as_are_allowed_fit_into_the_memory(parse_bytes: Any) ->
     profile = json.loads((parsed.out / parsed.report.profile).read_bytes())
     assert [column["name"] for column in profile["columns"]] == header.split(",")
     assert parse_bytes(f"{header},one\n{row},1\n").report.reason == "bad-header"
+
+
+@pytest.mark.parametrize("cut", ["2020-01-02", "2020-01-02 00:00", "2020-01-02T01:00:00.0+01:00"])
+def test_every_cut_that_is_taken_can_be_used(parse_bytes: Any, cut: str) -> None:
+    parsed = parse_bytes("t\n2020-01-01T23:59:59Z\n2020-01-02T00:00:00Z\n", {"split": {"time": "t", "cut": cut}})
+    assert parsed.report.splits == {"train": 1, "held_out": 1}

@@ -31,6 +31,8 @@ HOLDERS = ("pipelines", "trainer")
 """Who may say that it needs a version."""
 HOURLY, OFTEN = 3600.0, 600.0
 EVENTS_KEPT = timedelta(days=7)
+ENGINE = 256 / 600
+"""The share of a parser's memory that its engine may hold; the rest is what the engine does not count."""
 LEFT = timedelta(hours=1)
 """Beyond the longest parse: folders that are older have nobody any more."""
 
@@ -94,7 +96,7 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
 
 def _reconciler(settings: Settings, engine: AsyncEngine, store: BlobStore) -> Reconciler:
     parser = ChildParser(memory=settings.parser_memory_bytes, deadline=timedelta(seconds=settings.parser_seconds))
-    limits = Limits(unpacked=settings.unpacked_bytes)
+    limits = Limits(unpacked=settings.unpacked_bytes, memory=int(settings.parser_memory_bytes * ENGINE))
     return Reconciler(engine, store, parser, settings.work_dir, limits=limits)
 
 

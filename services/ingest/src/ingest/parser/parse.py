@@ -23,6 +23,7 @@ from ingest.parser.unpack import unpack
 
 REJECTS = "rejects.parquet"
 PROFILE = "profile.json"
+FULL = "No space left on device"
 
 
 def parse(task: Task) -> Report:
@@ -30,7 +31,8 @@ def parse(task: Task) -> Report:
     try:
         return _parse(task)
     except Refused as exc:
-        return Report(outcome="refused", reason=exc.reason, message=exc.message)
+        # The engine names files by their whole path, which is nobody's business.
+        return Report(outcome="refused", reason=exc.reason, message=exc.message.replace(f"{task.out}/", ""))
     except duckdb.OutOfMemoryException:
         return Report(
             outcome="refused", reason="out-of-memory", message="The source needs more memory than is allowed."
@@ -54,19 +56,20 @@ def _parse(task: Task) -> Report:
     try:
         source, stage = _read(session, path, task, work)
         return _judge(session, source, stage, task, work)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as exc:
+        if FULL in str(exc):
+            raise  # no fault of the source: the next attempt may find room
+        # Such as a carriage return in the middle of a line, after which the engine follows no line any more.
+        raise Refused("unreadable", f"The source cannot be read: {str(exc).splitlines()[0][:300]}") from None
     finally:
         session.close()
 
 
 def _read(session: duckdb.DuckDBPyConnection, path: Path, task: Task, work: Path) -> tuple[Source, Stage]:
-    try:
-        source = _open(session, path, task, work)
-        return source, build_stage(session, source, work / "stage.parquet", task.settings, task.limits)
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as exc:
-        # Such as a carriage return in the middle of a line, after which the engine follows no line any more.
-        raise Refused("unreadable", f"The source cannot be read: {str(exc).splitlines()[0][:200]}") from None
+    source = _open(session, path, task, work)
+    return source, build_stage(session, source, work / "stage.parquet", task.settings, task.limits)
 
 
 def _open(session: duckdb.DuckDBPyConnection, path: Path, task: Task, work: Path) -> Source:
