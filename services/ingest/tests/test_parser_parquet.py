@@ -75,8 +75,8 @@ def test_what_cannot_be_read_at_all_is_refused(parse_bytes: Any, data: bytes, re
 
 
 def test_a_damaged_page_is_refused_without_a_word_of_our_folders(parse_bytes: Any, tmp_path: Any) -> None:
-    data = bytearray(parquet({"s": [f"{n:050}" for n in range(10_000)]}, compression="zstd"))
-    data[200:260] = b"\xff" * 60
-    report = parse_bytes(bytes(data), format="parquet").report
-    assert (report.outcome, report.reason) in {("refused", "unreadable"), ("refused", "not-parquet")}
+    # Not of texts, which are all read before.
+    data = parquet({"n": list(range(10_000))}, compression="zstd").replace(b"\x28\xb5\x2f\xfd", b"\0\0\0\0")
+    report = parse_bytes(data, format="parquet").report
+    assert (report.outcome, report.reason) == ("refused", "unreadable"), report
     assert str(tmp_path) not in report.message
