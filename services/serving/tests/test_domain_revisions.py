@@ -9,7 +9,7 @@ from targets import SIGNATURE, digest, target
 
 from serving.domain import desired
 from serving.domain.desired import Desired, StateUnreadable
-from serving.domain.revisions import File, NotServable, SignaturesDiffer, Target, require_alike
+from serving.domain.revisions import File, NotServable, SignaturesDiffer, Target, is_same, require_alike
 from serving.domain.shares import choose
 
 ONNX = {"format": "onnx", "path": "model.onnx", "digest": digest("b"), "size": 10}
@@ -42,6 +42,13 @@ def test_a_target_survives_json_and_what_a_later_version_adds() -> None:
     document = json.loads(json.dumps(target().to_json()))
     assert Target.from_json(document) == target()
     assert Target.from_json(document | {"later": 1}) == target()
+
+
+def test_numbers_that_a_database_writes_in_another_way_make_no_other_revision() -> None:
+    assert is_same([target(example=({"distance": 1e23},))], [target(example=({"distance": 10**23},))])
+    assert not is_same([target(1)], [target(2)])
+    assert not is_same([target(weight=1)], [target(weight=2)])
+    assert not is_same([target()], [target(), target()])
 
 
 def test_models_of_one_deployment_take_the_same_columns() -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import audit, errors, events, leases
 from kit.callers import Caller
 from serving.domain.deployments import Deployment, Part, Reference
-from serving.domain.revisions import Target, require_alike
+from serving.domain.revisions import Target, is_same, require_alike
 from serving.store.deployments import DeploymentStore
 
 SERVICE = "serving"
@@ -57,7 +57,7 @@ async def change_models(
     """Ask a deployment (locked) for models that mean `now`. What is asked for already changes nothing."""
     if tuple(models) == deployment.models:
         served = () if deployment.revision is None else deployment.revision.targets
-        if tuple(now) == served:
+        if is_same(now, served):
             return deployment
         # An alias has moved, and its event is still on its way: who waits must not be told of the model before.
         changed = await DeploymentStore(connection).begin_again(deployment)

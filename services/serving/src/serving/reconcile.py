@@ -13,7 +13,7 @@ from kit.failpoints import failpoint
 from serving import actions
 from serving.domain.deployments import Deployment, Phase, Reason, Reference, Status
 from serving.domain.observations import in_use, status_of
-from serving.domain.revisions import NotServable, SignaturesDiffer, Target
+from serving.domain.revisions import NotServable, SignaturesDiffer, Target, is_same
 from serving.store.deployments import DeploymentStore
 from serving.store.held import HeldStore
 from serving.store.replicas import ReplicaStore
@@ -61,7 +61,7 @@ class Reconciler:
         # No transaction is open here: the registry may take seconds to answer.
         try:
             targets = await actions.resolve(self._registry, deployment.project, deployment.models)
-            if deployment.revision is None or targets != deployment.revision.targets:
+            if deployment.revision is None or not is_same(targets, deployment.revision.targets):
                 await self._revise(lease, deployment, targets)
             else:
                 await self._observe(lease, deployment)

@@ -13,7 +13,7 @@ from kit.routes import RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
 from serving.api import documents
-from serving.replica.table import REFUSED, ROWS, SECONDS, Answering, Live, Table
+from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
 """Bytes of a request."""
@@ -70,10 +70,10 @@ async def asked(live: Live, one: Answering, arrays: Arrays, began: float) -> Pre
     try:
         prediction = await one.resident.predict(arrays, count)
     except errors.Error:
-        REFUSED.labels(*live.labels).inc()
+        live.refused.inc()
         raise
-    SECONDS.labels(*live.labels).observe(time.perf_counter() - began)
-    ROWS.labels(*live.labels).inc(count)
+    live.seconds.observe(time.perf_counter() - began)
+    live.rows.inc(count)
     return prediction
 
 

@@ -84,6 +84,12 @@ class Target:
         return {**asdict(self), "example": [dict(row) for row in self.example]}
 
     @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells two targets apart. A version's signature and example never change, but a database may write their
+        numbers in another way."""
+        return self.model, self.version, self.digest, self.weight, self.file
+
+    @property
     def reference(self) -> str:
         """As holds name it."""
         return f"{self.model}@{self.version}"
@@ -96,6 +102,11 @@ class Revision:
     number: int
     targets: tuple[Target, ...]
     created_at: datetime | None = None
+
+
+def is_same(first: Sequence[Target], second: Sequence[Target]) -> bool:
+    """Whether two revisions would serve the same."""
+    return [target.identity for target in first] == [target.identity for target in second]
 
 
 def require_alike(targets: Sequence[Target]) -> None:

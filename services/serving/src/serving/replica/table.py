@@ -49,12 +49,17 @@ class Live:
     answering: tuple[Answering, ...]
     weights: tuple[int, ...] = field(init=False)
     labels: tuple[str, str, str] = field(init=False)
-    """Of its metrics."""
+    """Of its metrics, which are looked up once: a look-up for each request costs what a small model costs."""
+    seconds: Histogram = field(init=False)
+    rows: Counter = field(init=False)
+    refused: Counter = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(one.target.weight for one in self.answering))
-        named = (self.desired.project, self.desired.name, str(self.desired.revision))
-        object.__setattr__(self, "labels", named)
+        labels = (self.desired.project, self.desired.name, str(self.desired.revision))
+        made: dict[str, object] = {"labels": labels, "weights": tuple(one.target.weight for one in self.answering)}
+        made |= {"seconds": SECONDS.labels(*labels), "rows": ROWS.labels(*labels), "refused": REFUSED.labels(*labels)}
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""
@@ -124,5 +129,4 @@ class Table:
 def _forget(live: Live) -> None:
     # Series of revisions that are gone would grow without end.
     for metric in (SECONDS, ROWS, REFUSED):
-        if live.labels in metric._metrics:
-            metric.remove(*live.labels)
+        metric.remove(*live.labels)
