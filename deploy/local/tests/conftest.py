@@ -3,4 +3,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `fake_services`
+sys.path.insert(0, str(Path(__file__).parent))  # for `fake_services` and `measuring`

@@ -18,6 +18,7 @@ from typing import Any
 import fake_services
 import psycopg
 import pytest
+from measuring import measured
 
 from kit.testing import eventually
 from trainyard_local import board as boards
@@ -34,7 +35,7 @@ class Machine:
         self.home = Home(folder / "home")
         self.port = ports.choose({}, ["gateway"])["gateway"]
         self.path = fake_services.install(folder / "services")
-        self.extra: dict[str, str] = {}
+        self.extra = measured(self.path)
 
     def env(self) -> dict[str, str]:
         chosen = {"TRAINYARD_HOME": str(self.home.folder), "TRAINYARD_PORT": str(self.port)}
@@ -180,7 +181,8 @@ async def test_down_in_the_middle_of_up(machine: Machine) -> None:
         "import sys, threading\nif sys.argv[1] != 'migrate': threading.Event().wait()"
     )
     with machine.start("up") as starting:
-        await eventually(lambda: boards.read(machine.home.state).get("programs", {}).get("serving", {}).get("pid"))
+        state = partial(boards.read, machine.home.state)
+        await eventually(lambda: state().get("programs", {}).get("serving", {}).get("pid"), timedelta(seconds=60))
         assert machine.run("down").returncode == 0
         _, err = starting.communicate(timeout=30)
     assert starting.returncode == 1
