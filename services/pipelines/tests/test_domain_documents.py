@@ -90,6 +90,11 @@ def test_a_hundred_thousand_brackets_are_refused_without_recursion() -> None:
         read("[" * 100_000)
 
 
+def test_there_is_an_end_to_values() -> None:
+    with pytest.raises(MalformedYaml, match="more than 150000 values"):
+        read("[" + "a," * 200_000 + "]")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: \xc3\x28", b"a: \x01", b'a: "\\ud800"'])
 def test_what_is_no_text_is_refused(content: bytes) -> None:
     with pytest.raises(MalformedYaml):

@@ -21,7 +21,7 @@ class Settings(KitSettings):
     serving_url: str
     """Where serving is."""
 
-    workers: PositiveInt = 8
+    workers: PositiveInt = 16
     """Steps looked at at one time by this replica."""
 
     expression_memory_bytes: PositiveInt = 256 << 20

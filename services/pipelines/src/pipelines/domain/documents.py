@@ -2,7 +2,7 @@
 
 Scalars mean what they mean in YAML 1.2: `no` and `on` are words, `1:30` is no number, dates are text. Refused: aliases
 (a few bytes of them unfold to gigabytes), tags, several documents, members that are given twice, keys that are no
-scalars, numbers that JSON cannot say, and more than 32 levels.
+scalars, numbers that JSON cannot say, more than 32 levels, and more than 150,000 values.
 """
 
 import math
@@ -16,6 +16,8 @@ import yaml
 from kit import errors
 
 DEPTH = 32
+MOST = 150_000
+"""Values of a document: fewer than its bytes, more than any pipeline of 10,000 steps has."""
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
@@ -154,6 +156,8 @@ class _Reader:
     def _put(self, value: Any, line: int) -> tuple[object, ...]:
         """Put a value where it belongs. Says where that is."""
         path = self._path()
+        if len(self.lines) == MOST:
+            raise _refused("#", f"has more than {MOST} values", line)
         self.lines[pointer_of(*path)] = line
         if not self._open:
             self.root = value
