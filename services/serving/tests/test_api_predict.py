@@ -1,16 +1,24 @@
 """Rows in, predictions out."""
 
+import asyncio
 import json
+import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from registries import Registry
 from servings_at_work import Serving
+from targets import target
 from test_api_deployments import problem
 from worlds import COLUMNS, LOGISTIC, REGRESSOR, rows, trained
 
+from kit.callers import Caller, Role
 from kit.testing import eventually
-from serving.api.predict import LIMIT
+from models.signature import Arrays, Prediction
+from serving.api.predict import LIMIT, predict
+from serving.domain.desired import Desired
+from serving.replica.table import Answering, Live, Table
 from trainyard.results import Answer
 
 PATH = "/v1/deployments/late/predict"
@@ -141,3 +149,50 @@ async def test_answers_are_counted_by_deployment_and_revision(serving: Serving, 
         return labels not in (await serving.http.get("/metrics")).text
 
     await eventually(forgets)
+
+
+class Slow:
+    """A model that never comes to an end."""
+
+    def __init__(self) -> None:
+        self.signature = trained().signature
+        self.asked = asyncio.Event()
+        self.was_given_up = False
+
+    def is_quick(self, rows: int) -> bool:
+        return False
+
+    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.was_given_up = True
+            raise
+        raise AssertionError("nobody sets it")
+
+    async def close(self) -> None: ...
+
+
+async def test_what_nobody_waits_for_any_more_is_given_up() -> None:
+    model, table = Slow(), Table()
+    wanted = Desired("demo", "slow", uuid.uuid4(), 1, (target(),))
+    table.put(Live(wanted, (Answering(target(), model),)))
+    caller = Caller("demo", Role.VIEWER, "ada", "gateway")
+    state = {"parts": SimpleNamespace(table=table), "caller": caller, "request_id": "r"}
+    scope = {"type": "http", "headers": [], "path_params": {"name": "slow"}, "state": state}
+    said: list[Any] = []
+    messages: list[Any] = [{"type": "http.request", "body": json.dumps({"rows": rows(1)}).encode()}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await model.asked.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    await predict(scope, receive, send)
+    await eventually(lambda: model.was_given_up)
+    assert said == []

@@ -133,7 +133,7 @@ async def _infer(scope: Scope, receive: Receive) -> Answer:
     live, one = _found(scope)
     signature = one.resident.signature
     request = _request(headers, content, one)
-    prediction = await asked(live, one, rows.arrays_of_tensors(signature, request.tensors), began)
+    prediction = await asked(live, one, rows.arrays_of_tensors(signature, request.tensors), began, receive)
     described, parts = tensors.write(tensors.tensors_of(signature, prediction), request)
     document = {
         "model_name": live.desired.name,

@@ -1,6 +1,8 @@
 """`POST /v1/deployments/{name}/predict`: rows in, predictions out. Plain ASGI, since every microsecond is asked for."""
 
+import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import orjson
@@ -32,7 +34,7 @@ def routes() -> list[RawRoute]:
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or say as a problem why not."""
     try:
-        body = await _answered(scope, await read(scope, receive))
+        body = await _answered(scope, receive, await read(scope, receive))
     except bodies.ClientGone:
         return
     except Exception as exc:  # noqa: BLE001 - the edge of this application: whatever it is, it becomes a problem
@@ -48,12 +50,13 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     return await bodies.read(scope, receive, limit=LIMIT)
 
 
-async def _answered(scope: Scope, content: bytes) -> bytes:
+async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
     began = time.perf_counter()
     table: Table = scope["state"]["parts"].table
     live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
     one = live.choose(scope["state"]["request_id"])
-    prediction = await asked(live, one, rows.arrays_of(one.resident.signature, document_of(content)), began)
+    arrays = rows.arrays_of(one.resident.signature, document_of(content))
+    prediction = await asked(live, one, arrays, began, receive)
     return orjson.dumps(
         {
             "predictions": one.resident.signature.answers_of(prediction),
@@ -64,17 +67,35 @@ async def _answered(scope: Scope, content: bytes) -> bytes:
     )
 
 
-async def asked(live: Live, one: Answering, arrays: Arrays, began: float) -> Prediction:
+async def asked(live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive) -> Prediction:
     """The model's answers, accounted to its revision."""
     count = len(next(iter(arrays.values())))
     try:
-        prediction = await one.resident.predict(arrays, count)
+        work = one.resident.predict(arrays, count)
+        prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
         live.refused.inc()
         raise
     live.seconds.observe(time.perf_counter() - began)
     live.rows.inc(count)
     return prediction
+
+
+async def _unless_gone(work: Coroutine[Any, Any, Prediction], receive: Receive) -> Prediction:
+    """What takes its time is given up when nobody waits for it any more.
+
+    Raises:
+        bodies.ClientGone: nobody does.
+    """
+    answer, gone = asyncio.create_task(work), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise bodies.ClientGone
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
 
 
 def document_of(content: bytes) -> dict[str, Any]:

@@ -242,6 +242,9 @@ class InChild:
         self._model = model
         self._lane = Lane(self._ask, waiting=waiting)
 
+    def is_quick(self, rows: int) -> bool:
+        return False
+
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         return await self._lane.predict(arrays, rows)
 

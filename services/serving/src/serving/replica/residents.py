@@ -27,6 +27,10 @@ class Resident(Protocol):
 
     signature: Signature
 
+    def is_quick(self, rows: int) -> bool:
+        """Whether it answers so soon that nothing else can happen meanwhile."""
+        ...
+
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         """The answers, one for each row."""
         ...
@@ -53,8 +57,11 @@ class Here:
         self._pool = pool
         self._lane = Lane(self._on_thread, waiting=waiting)
 
+    def is_quick(self, rows: int) -> bool:
+        return self.cost * rows <= ON_LOOP
+
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
-        if self.cost * rows <= ON_LOOP:
+        if self.is_quick(rows):
             return self._model.predict(arrays)
         return await self._lane.predict(arrays, rows)
 
