@@ -69,7 +69,7 @@ swagger-ui: $(RUN) ## Fetch Swagger UI's files anew (needs npm)
 	$(BIN)/python tools/swagger_ui.py
 
 clean: ## Remove what was made here: environments, caches, reports; no data of the suite
-	rm -rf $(VENV) .cache .coverage .coverage.* coverage.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

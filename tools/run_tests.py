@@ -11,6 +11,7 @@ the tests of the whole suite run alone, since they measure time and memory.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("libs/*", "services/*", "sdk", "deploy/local", "examples/*", "tools")
+MEASURED = ROOT / ".cache" / "coverage" / "data"
+"""Of all parts; each part's own beside it. A folder of its own: whoever runs pytest alone measures elsewhere."""
 NOTHING_COLLECTED = 5
 SUMMARY = ("FAILED ", "ERROR ", "SKIPPED ", "XFAIL ", "XPASS ", "=")
 
@@ -54,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.folders:
         wanted = {folder.rstrip("/") for folder in asked.folders}
         chosen = [part for part in parts(ROOT) if part.name in wanted]
+    if asked.coverage:
+        shutil.rmtree(MEASURED.parent, ignore_errors=True)
+        MEASURED.parent.mkdir(parents=True)
     outcomes = [run(part, asked.fast, asked.coverage, asked.workers) for part in chosen]
     judged = judge_coverage() if asked.coverage else 0
     sys.stdout.writelines(f"{line}\n" for line in told(outcomes))
@@ -84,7 +90,7 @@ def run(part: Part, fast: bool, coverage: bool, workers: int) -> Outcome:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "COVERAGE_FILE": str(ROOT / f".coverage.{part.name.replace('/', '-')}")},
+        env={**os.environ, "COVERAGE_FILE": f"{MEASURED}.{part.name.replace('/', '-')}"},
     ) as pytest:
         for line in pytest.stdout or ():
             sys.stdout.write(line)
@@ -98,7 +104,7 @@ def run(part: Part, fast: bool, coverage: bool, workers: int) -> Outcome:
 def command(part: Part, fast: bool, coverage: bool, workers: int) -> list[str]:
     options = ["-m", "not slow"] if fast else []
     options += [] if part.alone or workers < 2 else ["-n", str(workers), "--dist", "loadfile"]
-    options += ["-v"] if part.alone else ["-q"]
+    options += ["-v"] if part.alone else []
     options += ["--cov", "--cov-report="] if coverage else []
     return [sys.executable, "-m", "pytest", *options, str(part.folder)]
 
@@ -112,13 +118,14 @@ def ended(lines: Sequence[str]) -> list[str]:
 def judge_coverage() -> int:
     """Join what the parts measured, and ask the gate."""
     coverage = [sys.executable, "-m", "coverage"]
-    joined = {**os.environ, "COVERAGE_FILE": str(ROOT / ".coverage")}
-    for arguments in (["combine", "-q"], ["json", "-q", "-o", "coverage.json"]):
+    joined = {**os.environ, "COVERAGE_FILE": str(MEASURED)}
+    report = MEASURED.with_suffix(".json")
+    for arguments in (["combine", "-q"], ["json", "-q", "-o", str(report)]):
         if code := subprocess.run([*coverage, *arguments], cwd=ROOT, env=joined).returncode:
             return code
     sys.stdout.write("\n━━ coverage\n")
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "tools/coverage_gate.py", "coverage.json"], cwd=ROOT).returncode
+    return subprocess.run([sys.executable, "tools/coverage_gate.py", str(report)], cwd=ROOT).returncode
 
 
 def told(outcomes: Sequence[Outcome]) -> Iterator[str]:
