@@ -17,6 +17,7 @@ from ingest.domain.settings import DatasetSettings
 from ingest.parser.parse import parse
 from ingest.reconcile import Parser
 from ingest.settings import Settings
+from ingest.store.datasets import DatasetStore
 from kit.app import Service
 from kit.blobs import BlobStore
 from kit.callers import Role
@@ -136,3 +137,10 @@ def replica_of(engine: AsyncEngine, store: BlobStore, settings: Settings) -> Rep
         return Replica(engine, store, settings.work_dir, parser or InlineParser())
 
     return replica
+
+
+@pytest.fixture
+async def dataset(engine: AsyncEngine) -> str:
+    async with engine.begin() as connection:
+        await DatasetStore(connection).add("blue", "flights", DatasetSettings(key=["id"]))
+    return "flights"

@@ -40,7 +40,8 @@ from kit.blobs import BlobStore
 from kit.failpoints import failpoint
 
 log = logging.getLogger(__name__)
-TTL = timedelta(seconds=30)
+TTL = timedelta(seconds=10)
+"""How long a version waits whose replica was killed. The lease is renewed while a parser runs."""
 SOON = timedelta(seconds=1)
 LATER = timedelta(seconds=5)
 """How long what is not there just now is left alone."""
@@ -101,6 +102,7 @@ class Reconciler:
         failpoint("ingest.parse.before")
         made: tuple[Report, Contents | None] | None = None
         vanished = away = False
+        lost: BaseException | None = None
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
                 async with self._kept(lease):
@@ -111,12 +113,16 @@ class Reconciler:
             log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
         except* errors.Unavailable:
             away = True
+        except* SQLAlchemyError as group:
+            lost = group.exceptions[0]
         if vanished:
             log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
             await self._postpone(lease, version, SOON)
         elif away:
             log.warning("object store unavailable", extra={"version": version.reference})
             await self._postpone(lease, version, LATER, uncounted=True)
+        elif lost is not None:
+            raise lost  # by itself, so that the loop knows what it is; nothing can be recorded now
         elif made is not None:
             await self._settle(lease, version, *made)
 
