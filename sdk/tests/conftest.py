@@ -1,7 +1,7 @@
 """What the tests of the client and the command line share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `fake_suite` and `things`
 
 from fake_suite import FakeSuite
+from typer.testing import CliRunner, Result
 
+from trainyard.cli.main import app
 from trainyard.client import Client
 from trainyard.wire import Wire
 
@@ -38,3 +40,15 @@ def wire(suite: FakeSuite, pauses: list[float]) -> Iterator[Wire]:
     """The wire alone, whose pauses are only written down."""
     with suite.http() as http:
         yield Wire(http, pause=pauses.append)
+
+
+@pytest.fixture
+def call(suite: FakeSuite, tmp_path: Path) -> Iterator[Callable[..., Result]]:
+    """Run a command line; `stdin` is what is typed."""
+    with suite.serve() as url:
+        environment = {"TRAINYARD_URL": url, "TRAINYARD_API_KEY": "ty_key", "TRAINYARD_HOME": str(tmp_path)}
+
+        def run(*arguments: str, stdin: str | None = None, env: dict[str, str] | None = None) -> Result:
+            return CliRunner(env=environment | (env or {})).invoke(app, list(arguments), input=stdin)
+
+        yield run
