@@ -16,7 +16,7 @@ import pytest
 
 from kit.testing import eventually
 from trainyard_local import board as boards
-from trainyard_local import logs, memory, ports
+from trainyard_local import logs, memory, ports, suite
 from trainyard_local.board import Board, Entry
 from trainyard_local.home import Refused
 from trainyard_local.programs import Program
@@ -31,6 +31,25 @@ class Ready(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+
+
+DOOR = """
+import pathlib, signal, sys, time
+folder, stopping = pathlib.Path(sys.argv[1]), []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+(folder / "door.begun").touch()
+while not (stopping and (folder / "let.go").exists()):
+    time.sleep(0.02)
+(folder / "door.ended").touch()
+"""
+BEHIND = """
+import pathlib, signal, sys, threading
+asked = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: asked.set())
+(pathlib.Path(sys.argv[1]) / "behind.begun").touch()
+while not asked.wait(0.02): pass
+(pathlib.Path(sys.argv[1]) / "let.go").touch()
+"""
 
 
 def python(code: str, *arguments: str) -> tuple[str, ...]:
@@ -170,3 +189,13 @@ def test_the_state_is_whole_at_every_moment(tmp_path: Path) -> None:
     board.say("here")
     assert json.loads((tmp_path / "state.json").read_text())["message"] == "here"
     assert boards.read(tmp_path / "other.json") == {}
+
+
+async def test_the_door_is_not_waited_for_while_those_behind_it_hold_its_answers_back(tmp_path: Path) -> None:
+    here = str(tmp_path)
+    door, behind = Program("gateway", python(DOOR, here)), Program("ingest", python(BEHIND, here))
+    async with running(tmp_path, door, behind, Program("postgres", python(BEHIND, here))) as (supervisor, board):
+        for name in ("door.begun", "behind.begun"):
+            await eventually((tmp_path / name).exists)
+        await asyncio.wait_for(suite.stop(supervisor, board), door.grace.total_seconds() / 2)
+    assert (tmp_path / "door.ended").exists()

@@ -20,6 +20,8 @@ from trainyard_local.supervisor import Supervisor, run_once
 
 DATABASE = "trainyard"
 TRIES = 5
+SHORTLY = 2.0
+"""Seconds in which most requests are answered."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +161,16 @@ async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
 
 
 async def stop(supervisor: Supervisor, board: Board) -> None:
-    """The door first, so that those behind it still answer what is on its way; the database last."""
+    """The door first, so that those behind it still answer what is on its way; the database last.
+
+    Once the door takes nothing new, what it still waits for is for those behind it to end: they let go of whoever waits
+    for something to happen when they are told to stop, and not before.
+    """
     board.say("answering what is on its way", Phase.STOPPING)
-    await supervisor.stop("gateway")
+    door = asyncio.create_task(supervisor.stop("gateway"))
+    await asyncio.wait({door}, timeout=SHORTLY)
     board.say("stopping the services")
-    await supervisor.stop(*(name for name in board.programs if name != "postgres"))
+    await supervisor.stop(*(name for name in board.programs if name not in ("gateway", "postgres")))
+    await door
     board.say("stopping PostgreSQL")
     await supervisor.stop("postgres")
