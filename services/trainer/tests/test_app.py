@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import server
 from kit.app import Service
 from kit.testing import KeyFolder, eventually
-from trainer import __main__ as entry
 from trainer import app as composition
 from trainer.settings import Settings
 
@@ -77,11 +76,9 @@ def test_what_is_at_rest_has_loaded_no_framework() -> None:
     assert said.stdout.strip() == "[]"
 
 
-def test_the_process_knows_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["trainer", "--help"])
-    with pytest.raises(SystemExit):
-        entry.main()
-    assert "{api,reconcile,all,migrate,runner}" in capsys.readouterr().out
+def test_the_process_knows_its_commands() -> None:
+    said = subprocess.run([sys.executable, "-m", "trainer", "--help"], capture_output=True, text=True, check=True)
+    assert "{api,reconcile,all,migrate,runner}" in said.stdout
 
 
 async def test_every_setting_of_the_supervisor_is_one_of_ours(app: Service, settings: Settings) -> None:
