@@ -26,6 +26,11 @@ def parquet_of(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked was killed in the middle."""
+
+
 class Neighbours:
     """One server that answers as both would. Datasets and answers may be changed while it runs."""
 
@@ -67,7 +72,7 @@ class Neighbours:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

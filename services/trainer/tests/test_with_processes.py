@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from trainers_at_work import FINAL, SLOW, Trainer, until
+from trainers_at_work import FINAL, QUICK, SLOW, Trainer, until
 
 LOOSE = timedelta(seconds=90)
 SOURCES = Path(__file__).parents[1] / "src"
@@ -130,7 +130,7 @@ def test_a_kill_at_every_named_point_makes_one_model_version(
     monkeypatch.setenv("TRAINYARD_FAILPOINTS", ",".join(f"{point}=kill" for point in points()))
     monkeypatch.setenv("TRAINYARD_FAILPOINTS_DIR", str(fired))
     trainer.start(waits=False)
-    body = {"dataset": "flights@3", "task": "classification", "target": "late", "estimator": SECONDS}
+    body = {"dataset": "flights@3", "task": "classification", "target": "late", "estimator": QUICK}
 
     def supervised() -> bool:
         for name, process in list(trainer.processes.items()):
@@ -141,11 +141,11 @@ def test_a_kill_at_every_named_point_makes_one_model_version(
             key = {"idempotency-key": "the job"}
             answer = trainer.http.post("/v1/jobs", json=body | {"register": {"model": "delays"}}, headers=key)
             if answer.status_code == 202:
-                job = trainer.http.get(answer.headers["location"]).json()
-                return job["status"]["phase"] in FINAL
+                found = trainer.http.get(answer.headers["location"])
+                return found.status_code == 200 and found.json()["status"]["phase"] in FINAL
         return False
 
-    until(supervised, timedelta(seconds=300))
+    until(supervised, timedelta(seconds=600))
     [job] = trainer.http.get("/v1/jobs").json()["items"]
     assert (job["status"]["phase"], job["model"]["version"]) == ("succeeded", 1)
     assert len(trainer.neighbours.models["delays"]) == 1
