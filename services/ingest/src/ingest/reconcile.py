@@ -100,13 +100,13 @@ class Reconciler:
             if not await VersionStore(connection).begin(lease, version):
                 return
         failpoint("ingest.parse.before")
-        made: tuple[Report, Contents | None] | None = None
         vanished = away = False
         lost: BaseException | None = None
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
                 async with self._kept(lease):
-                    made = await self._make(version, Path(folder))
+                    # Settled before the folder goes: to remove gigabytes may take longer than a lease.
+                    await self._settle(lease, version, *await self._make(version, Path(folder)))
         except* ParserVanished:
             vanished = True
         except* LeaseLost:
@@ -123,8 +123,6 @@ class Reconciler:
             await self._postpone(lease, version, LATER, uncounted=True)
         elif lost is not None:
             raise lost  # by itself, so that the loop knows what it is; nothing can be recorded now
-        elif made is not None:
-            await self._settle(lease, version, *made)
 
     async def _postpone(
         self, lease: leases.Lease, version: Version, due_in: timedelta | None, *, uncounted: bool = False
