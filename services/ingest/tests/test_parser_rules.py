@@ -78,6 +78,8 @@ BAD_CHECKS: dict[str, dict[str, Any]] = {
     "no SQL": {"check": "expression", "sql": "id +"},
     "chance": {"check": "expression", "sql": "random() > 0.5"},
     "the clock": {"check": "expression", "sql": "now() > '2020-01-01'"},
+    "the local clock": {"check": "expression", "sql": "current_localtimestamp() > TIMESTAMP '2020-01-01'"},
+    "the time of day": {"check": "expression", "sql": "current_localtime() > TIME '12:00'"},
     "the clock without brackets": {"check": "expression", "sql": "current_date > DATE '2020-01-01'"},
     "a query": {"check": "expression", "sql": "id IN (SELECT 1)"},
     "a file": {"check": "expression", "sql": "(SELECT content FROM read_text('work/source')) IS NULL"},

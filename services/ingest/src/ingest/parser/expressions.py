@@ -28,7 +28,9 @@ def check_expressions(
         name
         for (name,) in session.execute(
             "SELECT DISTINCT function_name FROM duckdb_functions() "
-            "WHERE function_type = 'scalar' AND stability = 'CONSISTENT'"
+            "WHERE function_type = 'scalar' AND stability = 'CONSISTENT' "
+            # These are not what they claim: they read the clock. And some are the engine's own.
+            "AND function_name NOT LIKE 'current%' AND function_name NOT LIKE '\\_\\_%' ESCAPE '\\'"
         ).fetchall()
     }
     for sql in expressions:
