@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +38,7 @@ class Process:
         try:
             async with httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
                 it = cls(process, http)
-                await eventually(it.is_ready)
+                await eventually(it.is_ready, timedelta(seconds=60))
                 yield it
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Self
 
 import httpx2
@@ -12,6 +13,8 @@ from kit.app import Service
 from kit.testing import KeyFolder, client_of, eventually
 from serving.app import create_app, loops
 from serving.settings import Settings
+
+LONG = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Serving:
                 raise RuntimeError(answer.text)
             return bool(answer.json()["version"] == version)
 
-        await eventually(does)
+        await eventually(does, LONG)
 
     async def answers_with_patience(self, name: str, row: dict[str, Any], version: int) -> None:
         """Wait for a version to answer, where none has yet."""
@@ -83,4 +86,4 @@ class Serving:
             answer = await self.predict(name, [row])
             return answer.status_code == 200 and bool(answer.json()["version"] == version)
 
-        await eventually(does)
+        await eventually(does, LONG)

@@ -26,6 +26,7 @@ from serving.store.tables import replicas
 Make = Callable[..., Settings]
 NO_DATABASE = "postgresql+psycopg://nobody:no@127.0.0.1:1/none"
 ROW = rows(1)[0]
+LONG = timedelta(seconds=60)  # a child has to import scikit-learn, on a machine that does much else
 
 
 class Source:
@@ -126,7 +127,7 @@ async def test_what_is_served_is_served_again_with_everybody_away_and_the_rest_c
         problem(await first.put("other", "late"), 503, "dependency-unavailable")
     alone = settings(database_url=NO_DATABASE)
     async with Serving.started(alone, key_folder, reconciles=False) as second:
-        await eventually(lambda: is_ready(second))
+        await eventually(lambda: is_ready(second), LONG)
         assert (await second.predict("late", rows(5))).json() == expected
         assert (await second.predict("plain", rows(5))).json() == plain
         problem(await second.http.get("/v1/deployments/late"), 503, "dependency-unavailable")
@@ -134,7 +135,7 @@ async def test_what_is_served_is_served_again_with_everybody_away_and_the_rest_c
     registry.is_away = False
     registry.move("late", "champion", registry.register("late", trained(seed=1)))
     async with Serving.started(settings(), key_folder) as third:
-        await eventually(lambda: is_ready(third))
+        await eventually(lambda: is_ready(third), LONG)
         await third.answers_with("late", ROW, 2)
 
 
@@ -187,7 +188,7 @@ async def test_a_flipped_byte_on_this_disk_is_never_loaded(
     path.write_bytes(content)
     registry.is_away = True
     async with Serving.started(settings(), key_folder, reconciles=False) as second:
-        await eventually(lambda: is_ready(second))
+        await eventually(lambda: is_ready(second), LONG)
         problem(await second.predict("late", rows(1)), 503, "model-not-ready")
         registry.is_away = False
         await second.answers_with_patience("late", ROW, 1)
