@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from suites_at_work import Suite, until
-from worlds import World
+from worlds import World, rows_of
 
 LEASES = "trainyard_leases_total"
 RECONCILING = ["ingest", "trainer", "pipelines"]
@@ -16,9 +16,15 @@ PAST_ITS_LEASE = timedelta(seconds=45)
 def test_two_copies_of_every_reconciler_share_the_work(suite: Suite, world: World) -> None:
     suite.start(TRAINYARD_RECONCILERS="2")
     with suite.client() as client:
-        for seed in range(4):
-            assert client.runs.wait(world.start(client, seed).id).phase == "succeeded"
+        for run in [world.start(client, seed) for seed in range(4)]:
+            assert client.runs.wait(run.id).phase == "succeeded"
         made = world.made(client)
+        # More at once than one of the two parses at a time.
+        many = f"{world.name}-many"
+        client.datasets.create(many, {"nulls": ["NA"], "key": ["id"]})
+        uploads = [client.uploads.create(rows_of(seed)) for seed in range(100, 116)]
+        for version in [client.datasets.add_version(many, upload) for upload in uploads]:
+            assert client.datasets.wait(many, version.version).phase == "ready"
     assert (made["dataset versions"], made["model versions"]) == (4, 4)
     for service in RECONCILING:
         leases = [suite.metric(f"{service}-{n}", LEASES) for n in range(2)]
