@@ -23,6 +23,8 @@ from trainyard_local.suite import Suite
 ADA = Principal("blue", Role.EDITOR, "ada")
 EVE = Principal("red", Role.ADMIN, "eve")
 """Of another project."""
+PATIENCE = timedelta(seconds=60)
+"""For what takes a moment, on a machine that does nothing else."""
 
 
 class House:

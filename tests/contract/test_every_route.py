@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import httpx2
 import pytest
-from houses import House
+from houses import PATIENCE, House
 
 from gateway import actions
 from gateway.actions import Wanted
@@ -134,7 +134,7 @@ async def door(gateway: Service) -> AsyncIterator[httpx2.AsyncClient]:
         async def is_ready() -> bool:
             return (await client.get("/readyz")).status_code == 200
 
-        await eventually(is_ready)
+        await eventually(is_ready, PATIENCE)
         yield client
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 from flights import SETTINGS
-from houses import ADA, House
+from houses import ADA, PATIENCE, House
 
 from gateway import actions
 from gateway.actions import Wanted
@@ -34,7 +34,7 @@ async def test_it_learns_how_they_are(house: House, services: Services) -> None:
     async def all_ready() -> bool:
         return all(said["ready"] for said in (await services.readiness()).values())
 
-    await eventually(all_ready)
+    await eventually(all_ready, PATIENCE)
     assert set(await services.readiness()) == set(INNER)
 
 
@@ -83,7 +83,7 @@ async def test_a_key_reaches_every_service(house: House, services: Services, eng
         async def is_known() -> bool:
             return (await user.get("/v1/whoami")).status_code == 200
 
-        await eventually(is_known)
+        await eventually(is_known, PATIENCE)
         for noun in ("datasets", "jobs", "models", "deployments", "pipelines", "runs"):
             listed = await user.get(f"/v1/{noun}")
             assert (listed.status_code, listed.json()) == (200, {"items": [], "next_page_token": None}), noun

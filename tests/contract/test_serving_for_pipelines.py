@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from houses import ADA, House, pieces
+from houses import ADA, PATIENCE, House, pieces
 
 from kit import errors
 from kit.events import START
@@ -44,7 +44,7 @@ async def settled(pipelines: ServingClient, name: str) -> Deployment:
         found = await pipelines.deployment(ADA, name)
         return found if found.is_settled and found.status.phase in ("ready", "failed") else None
 
-    found = await eventually(read, timedelta(seconds=30))
+    found = await eventually(read, PATIENCE)
     assert found is not None
     return found
 
@@ -92,7 +92,7 @@ async def test_what_is_deployed_is_held_until_it_is_deployed_no_more(house: Hous
     async def deleted() -> bool:
         return (await models.delete("/v1/models/flight-delays/versions/2")).status_code == 204
 
-    await eventually(deleted)
+    await eventually(deleted, PATIENCE)
 
 
 async def _delete(user: httpx2.AsyncClient, path: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from flights import JOB, make_flights
-from houses import ADA, EVE, House
+from houses import ADA, EVE, PATIENCE, House
 
 from kit import errors
 from kit.events import START
@@ -46,7 +46,7 @@ async def lease(runner: RunnerTrainer) -> Grant:
     async def granted() -> Sequence[Grant]:
         return await runner.lease(1, [], wait=timedelta(seconds=1))
 
-    (grant,) = await eventually(granted)
+    (grant,) = await eventually(granted, PATIENCE)
     return grant
 
 
@@ -55,7 +55,7 @@ async def phase_is(pipelines: PipelinesTrainer, job: Job, phase: str) -> Job:
         found = await pipelines.job(ADA, job.id)
         return found if found.status.phase == phase else None
 
-    found = await eventually(read)
+    found = await eventually(read, PATIENCE)
     assert found is not None
     return found
 
@@ -144,7 +144,7 @@ async def test_a_cancel_reaches_the_runner(pipelines: PipelinesTrainer, runner: 
     async def told() -> bool:
         return await runner.beat(grant)
 
-    await eventually(told)
+    await eventually(told, PATIENCE)
     await runner.finish(grant, exit_code=-15, result=None, failure=None)
     await phase_is(pipelines, job, "cancelled")
     await pipelines.cancel(ADA, job.id, key="step-1-cancel-again")  # of what has ended
