@@ -1,5 +1,6 @@
 """Requests for versions, and for parts of them, that are refused."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -8,6 +9,7 @@ from replicas_at_work import ReplicaOf
 
 from ingest.app import create_app
 from ingest.settings import Settings
+from kit.app import Service
 from kit.testing import KeyFolder, client_of
 
 CSV = {"content-type": "text/csv"}
@@ -125,3 +127,42 @@ async def test_a_token_of_another_list_is_refused(ready: httpx2.AsyncClient, pla
 @pytest.mark.parametrize("reference", ["0", "01", "-1", "newest", "sha256:abc", "9" * 30, "1%00", "%F0%9F%9A%82"])
 async def test_what_is_no_reference_is_not_there(ready: httpx2.AsyncClient, reference: str) -> None:
     assert (await ready.get(f"{VERSIONS}/{reference}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/uploads", "text/csv"), (VERSIONS, "text/csv"), (VERSIONS, "application/json")]
+)
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing(
+    people: httpx2.AsyncClient, app: Service, key_folder: KeyFolder, settings: Settings, path: str, kind: str
+) -> None:
+    token = key_folder.headers("ingest", project="blue")["authorization"]
+    messages = [{"type": "http.request", "body": b'{"a": 1', "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with app.api.router.lifespan_context(app.api) as state:
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"authorization", token.encode()), (b"content-type", kind.encode())],
+            "state": dict(state or {}),
+        }
+        await app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert b'"code":"body-cut-off"' in sent[1]["body"]
+    assert files(settings) == []
+
+
+def files(settings: Settings) -> list[Path]:
+    root = Path(settings.objects_url.removeprefix("file://"))
+    return [found for found in root.rglob("*") if found.is_file()]
