@@ -127,11 +127,11 @@ async def answer(send: Send, body: bytes, status: int = 200, headers: Mapping[st
     await send({"type": "http.response.body", "body": body})
 
 
-def says(document: object, status: int = 200) -> Reply:
+def says(document: object, status: int = 200, media_type: str = "application/json") -> Reply:
     """A reply that is always the same."""
 
     async def reply(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, json.dumps(document).encode(), status)
+        await answer(send, json.dumps(document).encode(), status, {"content-type": media_type})
 
     return reply
 

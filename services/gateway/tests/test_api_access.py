@@ -136,7 +136,8 @@ async def test_the_gateways_own_refusals_of_the_inference_protocol_are_in_its_sh
             assert int(refused.headers["content-length"]) == len(refused.content)
         head = await http.head("/v2/models/a")
         assert (head.status_code, head.content) == (401, b"")
-    door.upstream.replies["/v2/models/a/infer"] = says({"detail": "from serving"}, 404)
+    # What a service says passes as it is, also when it is a problem.
+    door.upstream.replies["/v2/models/a/infer"] = says({"detail": "from serving"}, 404, "application/problem+json")
     async with door.client() as http:
         assert (await http.post("/v2/models/a/infer", json={})).json() == {"detail": "from serving"}
         big = await http.post("/v2/models/a/infer", content=b"x" * (5 << 20))

@@ -65,6 +65,17 @@ async def test_a_revoked_key_opens_nothing_at_once(door: Door) -> None:
         assert (await http.get(f"/v1/keys/{made['id']}")).json()["revoked_at"] is not None
 
 
+async def test_a_revocation_is_not_answered_before_it_is_true(door: Door) -> None:
+    """Again and again: the NOTIFY of the revocation would often be in time by luck."""
+    async with door.client() as http:
+        for _ in range(15):
+            made = await create(http)
+            async with door.client(made["key"]) as theirs:
+                assert (await theirs.get("/v1/whoami")).status_code == 200
+                await http.delete(f"/v1/keys/{made['id']}")
+                assert (await theirs.get("/v1/whoami")).status_code == 401
+
+
 async def test_another_replica_learns_it_within_seconds(door: Door, engine: AsyncEngine) -> None:
     text = await add_key(engine)  # by somebody else, with this gateway's own NOTIFY
     key = read_key(text)

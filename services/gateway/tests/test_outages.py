@@ -286,14 +286,14 @@ async def test_one_key_takes_no_more_than_its_share(
         client(port, blue["viewer"]) as vic,
     ):
         first = asyncio.create_task(ada.get("/v1/runs"))
-        await waiting.wait()
+        await asyncio.wait_for(waiting.wait(), 10)
         refused = await ada.get("/v1/models")
         assert (refused.status_code, refused.json()["code"]) == (429, "too-many-at-once")
         assert refused.headers["retry-after"] == "1"
         assert (await eve.get("/v1/models")).status_code == 200
         waiting.clear()
         second = asyncio.create_task(eve.get("/v1/runs"))
-        await waiting.wait()
+        await asyncio.wait_for(waiting.wait(), 10)
         refused = await vic.get("/v1/models")
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         go_on.set()

@@ -121,7 +121,8 @@ async def test_guessers_make_nobody_read_the_database_all_day(engine: AsyncEngin
             await ring.admit(make_key(), Operation.READ)
 
     await asyncio.gather(*[guess() for _ in range(100)])
-    await asyncio.gather(*[guess() for _ in range(100)])
+    for _ in range(6):
+        await guess()
     event.remove(engine.sync_engine, "before_cursor_execute", count)
     assert read <= 2 + (asyncio.get_running_loop().time() - began) / GAP
 
