@@ -16,9 +16,9 @@ STEPS = ["ingest", "train", "deploy"]
 
 
 def named_points() -> set[str]:
-    """Every `failpoint("…")` of the services."""
+    """Every `failpoint("…")` of the services and their chassis."""
     found = set()
-    for file in (ROOT / "services").glob("*/src/**/*.py"):
+    for file in [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/*/src/**/*.py")]:
         found |= set(re.findall(r'failpoint\(\s*"([^"]+)"', file.read_text()))
     return found
 

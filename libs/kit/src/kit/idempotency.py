@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kit import errors
 from kit.callers import Caller, access_of
 from kit.db import NOW
+from kit.failpoints import failpoint
 from kit.tables import idempotency_keys
 
 HEADER = "idempotency-key"
@@ -119,6 +120,7 @@ class Route(APIRoute):
                     await pending.keep(response)
             except _Answered as answered:
                 return answered.response
+            failpoint("kit.idempotency.after_commit")
             return response
 
         return once
