@@ -12,7 +12,7 @@ from kit import audit, events, idempotency
 from kit.app import Service, assemble, background, make_api
 from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
-from kit.reconcile import controller, every, listen
+from kit.reconcile import controller, every, first, listen
 from kit.tokens import load_signer, load_verifier
 from serving import actions
 from serving.api import deployments, inference, predict
@@ -32,6 +32,8 @@ SERVICES = frozenset({"ingest", "trainer", "registry", "serving", "pipelines", "
 PURGE = 600.0
 KEPT_EVENTS = timedelta(days=7)
 KEPT_REPLICAS = timedelta(minutes=10)
+RESTORE = 10.0
+"""Seconds that the first requests wait at most for what was served last."""
 THREADS = 2
 """On which models are asked that take too long for the event loop."""
 
@@ -57,6 +59,8 @@ def create_app(settings: Settings) -> Service:
                 await listen(settings.url, actions.REPLICAS, wakeup=wakeup, stop=stop)
 
             async with background(follow, hear):
+                # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
+                await first(replica.restored, seconds=RESTORE)
                 yield {"engine": engine, "parts": Parts(registry, table, replica)}
             loader.close()
         await engine.dispose()

@@ -101,6 +101,8 @@ class Replica:
         self._bringing: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup
         self._is_through = False
+        self.restored = asyncio.Event()
+        """Set when what was served last is served again, or cannot be for now."""
 
     def lacking(self) -> dict[str, Any] | None:
         """What this process still lacks to do its work."""
@@ -115,6 +117,7 @@ class Replica:
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._restore()
+            self.restored.set()
             group.create_task(self._beat(stop))
             while not stop.is_set():
                 wakeup.clear()
