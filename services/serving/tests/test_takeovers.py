@@ -94,4 +94,4 @@ async def test_no_request_fails_while_models_take_over(
                 crowd.stop()
     assert crowd.failures == []
     assert crowd.versions == {1, 2, 3}
-    assert crowd.answers > 50
+    assert crowd.answers > 10  # some between each two takeovers, however fast these are
