@@ -45,6 +45,7 @@ class Suite:
         self.points.mkdir()
         self.port = ports.choose({}, ["gateway"])["gateway"]
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +104,14 @@ class Suite:
 
     def kill(self, name: str) -> None:
         """kill -9."""
+        self._killed[name] = pid = self.pid(name)
         with contextlib.suppress(ProcessLookupError):  # it was on its way back from an earlier one
-            os.kill(self.pid(name), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+
+    def is_back(self, name: str) -> bool:
+        """Whether a program that was killed is ready again. The board may show the dead one for a moment."""
+        program = self.programs()[name]
+        return bool(program["ready"]) and program["pid"] != self._killed[name]
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:

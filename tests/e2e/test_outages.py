@@ -67,7 +67,7 @@ def test_predictions_go_on_without_a_database(shared_suite: Suite, world: World,
             assert int(refused.headers["Retry-After"]) > 0
             assert refused.headers["Content-Type"] == "application/problem+json"
             shared_suite.kill("serving")
-            until(lambda: shared_suite.programs()["serving"]["ready"], timedelta(seconds=20))
+            until(lambda: shared_suite.is_back("serving"), timedelta(seconds=20))
             with asking(client, world) as asked:
                 until(lambda: time.monotonic() - began > seconds, timedelta(seconds=seconds + 30))
             assert asked.failures == []
