@@ -53,7 +53,7 @@ def test_what_is_wrong_is_not_tried_again(suite: FakeSuite, wire: Wire, pauses: 
 
 
 def test_a_copy_of_the_request_in_flight_is_waited_for(suite: FakeSuite, wire: Wire) -> None:
-    in_flight = problem(409, "in flight", code="idempotency-key-in-flight")
+    in_flight = problem(409, "in flight", code="idempotency-in-progress")
     suite.on("POST", "/v1/jobs", in_flight, Answer(202, {"id": "j1"}))
     assert wire.request("POST", "/v1/jobs", json={}).json() == {"id": "j1"}
 

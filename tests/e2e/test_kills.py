@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from suites_at_work import Suite, until
-from worlds import World
+from worlds import World, patiently
 
 from trainyard import Client
 from trainyard.results import Run
@@ -32,7 +32,7 @@ def begun(client: Client, run: Run, step: str) -> bool:
 
 
 def check_one_of_each(client: Client, world: World, run: Run, versions: int = 1) -> None:
-    done = client.runs.wait(run.id)
+    done = patiently(lambda: client.runs.wait(run.id))
     assert done.phase == "succeeded", done.raw
     made = world.made(client)
     assert (made["dataset versions"], made["model versions"]) == (versions, versions)

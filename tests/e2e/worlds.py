@@ -1,15 +1,30 @@
 """Small data in which something can be learnt, and a pipeline from it to predictions."""
 
+import contextlib
 import csv
 import io
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from trainyard import Client
+from trainyard.errors import Unavailable, Unreachable
 from trainyard.results import Run
 
+T = TypeVar("T")
 ROWS = 2000
+PATIENCE = 5
 BAD = 20
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask once more when a client of little patience has given up: a service that is killed at five places in a row
+    is away for longer than that.
+    """
+    for _ in range(PATIENCE):
+        with contextlib.suppress(Unavailable, Unreachable):
+            return ask()
+    return ask()
 
 
 class World:
@@ -66,9 +81,9 @@ class World:
 
     def start(self, client: Client, seed: int) -> Run:
         """Upload the data of this seed and run the pipeline on it."""
-        upload = client.uploads.create(rows_of(seed)).upload
-        client.pipelines.put(self.name, self.pipeline())
-        return client.pipelines.run(self.name, {"upload": upload})
+        upload = patiently(lambda: client.uploads.create(rows_of(seed))).upload
+        patiently(lambda: client.pipelines.put(self.name, self.pipeline()))
+        return patiently(lambda: client.pipelines.run(self.name, {"upload": upload}))
 
     def row(self) -> dict[str, Any]:
         """One to predict."""

@@ -17,7 +17,7 @@ TRIES = 7
 FIRST_TRIES = 2  # as long as nobody ever answered: a wrong URL is likelier than a restart
 RETRIED = frozenset({429, 502, 503, 504})
 # Another copy of this very request is being worked on: its answer will be ours.
-IN_FLIGHT = "idempotency-key-in-flight"
+IN_FLIGHT = "idempotency-in-progress"
 LONGEST_BACKOFF = 1.5  # a service that was killed is back within 5 seconds
 LONGEST_PAUSE = 20.0
 LONGEST_WAIT = timedelta(seconds=30)  # of one long poll

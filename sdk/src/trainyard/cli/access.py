@@ -28,11 +28,12 @@ def create_key(
     scope: Annotated[list[str] | None, typer.Option("--scope", help="predict, read, write, admin; repeatable")] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="Until it expires.")] = None,
     subject: Annotated[str | None, typer.Option("--subject", help="Whose key it is.")] = None,
+    project: Annotated[str | None, typer.Option("--project", help="Another than your key's.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make an API key. It is shown once."""
     with connect() as client:
-        key = client.keys.create(name, role=role, scopes=scope, expires_in_days=days, subject=subject)
+        key = client.keys.create(name, role=role, scopes=scope, expires_in_days=days, subject=subject, project=project)
     fields = {
         "id": key.id,
         "key": key.key,

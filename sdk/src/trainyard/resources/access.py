@@ -20,14 +20,16 @@ class Keys:
         scopes: Sequence[str] | None = None,
         expires_in_days: int | None = None,
         subject: str | None = None,
+        project: str | None = None,
     ) -> Key:
-        """Make a key. The answer's `key` is the only time that it is shown."""
+        """Make a key, of another project than one's own if that is said. It is shown in this answer alone."""
         asked = {
             "name": name,
             "role": role,
             "scopes": list(scopes) if scopes is not None else None,
             "expires_in_days": expires_in_days,
             "subject": subject,
+            "project": project,
         }
         body = {field: value for field, value in asked.items() if value is not None}
         return Key.of(self._wire.request("POST", "/v1/keys", json=body).json())
