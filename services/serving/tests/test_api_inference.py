@@ -161,7 +161,7 @@ async def test_texts_are_answered(serving: Serving, registry: Registry) -> None:
         (b"{}", {LENGTH: "3"}, 400, "Inference-Header-Content-Length"),
         (b"{}", {"content-encoding": "br"}, 415, "gzip"),
         (b"{}", {"content-encoding": "gzip"}, 400, "not packed"),
-        (gzip.compress(b"{}")[:-1], {"content-encoding": "gzip"}, 400, "not one whole"),
+        (gzip.compress(b"{}", mtime=0)[:-1], {"content-encoding": "gzip"}, 400, "not one whole"),
         (gzip.compress(b" " * (5 << 20)), {"content-encoding": "gzip"}, 413, "at most"),
         (b" " * (5 << 20), {}, 413, "at most"),
     ],
