@@ -154,6 +154,21 @@ def test_every_deleting_command_deletes(suite: FakeSuite, call: Call, line: str)
     assert (done.exit_code, len(suite.of("DELETE", DELETES[line])), done.stdout) == (0, 1, ""), done.output
 
 
+MOVING = {
+    "dataset delete flights@latest": ("/v1/datasets/flights/versions", "latest", things.version(3)),
+    "model delete m@champion": ("/v1/models/m/versions", "champion", things.model_version(3)),
+}
+
+
+@pytest.mark.parametrize("line", MOVING)
+def test_a_name_that_moves_is_deleted_by_its_number(suite: FakeSuite, call: Call, line: str) -> None:
+    path, reference, found = MOVING[line]
+    suite.on("GET", f"{path}/{reference}", Answer(200, found))
+    suite.on("DELETE", f"{path}/3", Answer(204))
+    assert call(*line.split()).exit_code == 0
+    assert [asked.path for asked in suite.asked if asked.method == "DELETE"] == [f"{path}/3"]
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(404, 3), (409, 4), (412, 4), (401, 5), (403, 5), (422, 1), (500, 1), (413, 1)]
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import things
-from fake_suite import Answer, FakeSuite
+from fake_suite import Answer, FakeSuite, Lost, problem
 
 import trainyard
 from trainyard.client import Client
@@ -54,6 +54,18 @@ def test_bytes_can_be_uploaded_too(suite: FakeSuite, client: Client) -> None:
 )
 def test_a_files_name_says_its_format(name: str, found: tuple[str | None, str | None]) -> None:
     assert format_of(Path(name)) == found
+
+
+def test_a_deletion_sent_again_deletes_no_second_version(suite: FakeSuite, client: Client) -> None:
+    for path, made in (("/v1/datasets/flights", things.version), ("/v1/models/flight-delays", things.model_version)):
+        suite.on("GET", f"{path}/versions/latest", Answer(200, made(2)), Answer(200, made(1)))
+        suite.on("DELETE", f"{path}/versions/2", Lost, problem(404, "There is no version 2."))
+    client.datasets.delete_version("flights", "latest")
+    client.models.delete_version("flight-delays", "latest")
+    assert [asked.path for asked in suite.asked if asked.method == "DELETE"] == [
+        *["/v1/datasets/flights/versions/2"] * 2,
+        *["/v1/models/flight-delays/versions/2"] * 2,
+    ]
 
 
 def test_a_dataset_from_its_making_to_its_end(suite: FakeSuite, client: Client) -> None:

@@ -287,6 +287,15 @@ async def test_a_version_is_deleted_and_its_number_stays_taken(ready: httpx2.Asy
     assert (made.json()["version"], made.json()["reused_from"]) == (2, None)
 
 
+async def test_a_version_is_deleted_by_its_number_alone(ready: httpx2.AsyncClient) -> None:
+    """Sent again after a lost answer, a name that moves would be the next version's."""
+    digest = (await ready.get(f"{VERSIONS}/1")).json()["digest"]
+    for reference in ("latest", digest, "0", "newest"):
+        refused = await ready.delete(f"{VERSIONS}/{reference}")
+        assert (refused.status_code, refused.json()["code"]) == (422, "version-number-needed")
+    assert (await ready.get(f"{VERSIONS}/latest")).json()["version"] == 1
+
+
 async def test_what_is_held_is_not_deleted(ready: httpx2.AsyncClient, app: Service, key_folder: KeyFolder) -> None:
     digest = (await ready.get(f"{VERSIONS}/1")).json()["digest"]
     hold = {"noun": "dataset-version", "ref": "people@1", "holder": "job:1"}

@@ -23,9 +23,11 @@ from ingest.domain.versions import (
     Step,
     Version,
     VersionNotFound,
+    VersionNumberNeeded,
     Wait,
     judge,
     next_step,
+    numbered,
     reference_of,
     settings_digest,
     split_reference,
@@ -148,3 +150,10 @@ def test_what_decides_a_version_beside_its_bytes_has_a_digest() -> None:
     assert digest != settings_digest(DatasetSettings(), replace(SOURCE, format=Format.PARQUET))
     assert digest != settings_digest(DatasetSettings(), replace(SOURCE, compression=Compression.GZIP))
     assert digest != settings_digest(DatasetSettings(key=["a"]), SOURCE)
+
+
+def test_only_a_number_names_what_is_deleted() -> None:
+    assert numbered("3") == Reference(number=3)
+    for text in ("latest", "champion", "sha256:" + "0" * 64, "", "0", "03"):
+        with pytest.raises(VersionNumberNeeded):
+            numbered(text)

@@ -13,7 +13,9 @@ from registry.domain.versions import (
     Reference,
     Version,
     VersionNotFound,
+    VersionNumberNeeded,
     in_use,
+    numbered,
     reference_of,
     split_reference,
     users_of,
@@ -116,3 +118,10 @@ def test_a_refusal_names_the_first_users() -> None:
     users = users_of(["champion", "shadow"], ["deployment:flights"])
     assert in_use(users) == "in use by alias champion, alias shadow, deployment:flights"
     assert in_use([str(number) for number in range(30)]).endswith("18, 19 and 10 more")
+
+
+def test_only_a_number_names_what_is_deleted() -> None:
+    assert numbered("3") == Reference(number=3)
+    for text in ("latest", "champion", "sha256:" + "0" * 64, "", "0", "03"):
+        with pytest.raises(VersionNumberNeeded):
+            numbered(text)

@@ -94,7 +94,9 @@ class Datasets:
 
     def delete_version(self, name: str, version: Reference) -> None:
         """Delete one version; a used one is a Conflict."""
-        self._wire.delete(_path(name, version))
+        # By its number: a name that moves would be the next version's when the request is sent again.
+        number = version if str(version).isdecimal() else self.version(name, version).version
+        self._wire.delete(_path(name, number))
 
     def profile(self, name: str, version: Reference = "latest") -> dict[str, Any]:
         """Counts, nulls, distinct values and quantiles of each column."""

@@ -49,7 +49,9 @@ class Models:
 
     def delete_version(self, name: str, version: Reference) -> None:
         """Delete one version; a used one is a Conflict."""
-        self._wire.delete(f"/v1/models/{name}/versions/{version}")
+        # By its number: a name that moves would be the next version's when the request is sent again.
+        number = version if str(version).isdecimal() else self.version(name, version).version
+        self._wire.delete(f"/v1/models/{name}/versions/{number}")
 
     def aliases(self, name: str) -> Iterator[Alias]:
         """All aliases."""

@@ -22,6 +22,7 @@ from ingest.domain.versions import (
     Source,
     Version,
     VersionNotReady,
+    numbered,
     reference_of,
 )
 from ingest.store.datasets import DatasetStore
@@ -118,8 +119,11 @@ async def get_version(name: str, reference: str, caller: CallerDep, engine: Engi
 @router.delete("/{reference}", status_code=204)
 @requires(Role.EDITOR)
 async def delete_version(name: str, reference: str, caller: CallerDep, transaction: Transaction) -> None:
-    """Delete a version. 409 while somebody uses it. Its number is never given again."""
-    await actions.delete_version(transaction, caller, name, reference_of(reference))
+    """Delete a version. 409 while somebody uses it. Its number is never given again.
+
+    `reference` is the number, so that a request sent again deletes nothing else.
+    """
+    await actions.delete_version(transaction, caller, name, numbered(reference))
 
 
 @router.get("/{reference}/profile")

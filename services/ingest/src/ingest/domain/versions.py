@@ -20,6 +20,9 @@ ATTEMPTS = 10
 class VersionNotFound(errors.NotFound): ...
 
 
+class VersionNumberNeeded(errors.Invalid): ...
+
+
 class VersionHeld(errors.Conflict): ...
 
 
@@ -215,6 +218,17 @@ def reference_of(text: str) -> Reference:
     if _DIGEST.fullmatch(text):
         return Reference(digest=text)
     raise VersionNotFound(f"{text[:100]!r} is not a version: say a number, `latest` or a digest.")
+
+
+def numbered(text: str) -> Reference:
+    """Read `3`, to delete it: another name may be another version's when the request is sent again.
+
+    Raises:
+        VersionNumberNeeded: it is no number.
+    """
+    if _NUMBER.fullmatch(text):
+        return Reference(number=int(text))
+    raise VersionNumberNeeded(f"{text[:100]!r} may be another version a moment later: say the number of this one.")
 
 
 def split_reference(text: str) -> tuple[str, Reference]:

@@ -13,7 +13,7 @@ from registry import actions
 from registry.api.schemas import LineageOut, NameDep, NewName, Page, VersionOut
 from registry.api.state import PartsDep
 from registry.domain.manifests import Manifest
-from registry.domain.versions import reference_of
+from registry.domain.versions import numbered, reference_of
 from registry.store.models import ModelStore
 from registry.store.versions import VersionStore
 
@@ -59,8 +59,11 @@ async def get_version(name: NameDep, reference: str, caller: CallerDep, transact
 @router.delete("/{reference}", status_code=204)
 @requires(Role.EDITOR)
 async def delete_version(name: NameDep, reference: str, caller: CallerDep, transaction: Transaction) -> None:
-    """Delete a version. 409 while an alias points at it or somebody uses it. Its number is never given again."""
-    await actions.delete_version(transaction, caller, name, reference_of(reference))
+    """Delete a version. 409 while an alias points at it or somebody uses it. Its number is never given again.
+
+    `reference` is the number, so that a request sent again deletes nothing else.
+    """
+    await actions.delete_version(transaction, caller, name, numbered(reference))
 
 
 @router.get("/{reference}/lineage")

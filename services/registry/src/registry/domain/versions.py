@@ -17,6 +17,9 @@ SHOWN = 20
 class VersionNotFound(errors.NotFound): ...
 
 
+class VersionNumberNeeded(errors.Invalid): ...
+
+
 class VersionInUse(errors.Conflict): ...
 
 
@@ -85,6 +88,17 @@ def reference_of(text: str) -> Reference:
     if is_alias(text):
         return Reference(alias=text)
     raise VersionNotFound(f"{text[:100]!r} is not a version: say a number, an alias, `latest` or a digest.")
+
+
+def numbered(text: str) -> Reference:
+    """Read `3`, to delete it: another name may be another version's when the request is sent again.
+
+    Raises:
+        VersionNumberNeeded: it is no number.
+    """
+    if _NUMBER.fullmatch(text):
+        return Reference(number=int(text))
+    raise VersionNumberNeeded(f"{text[:100]!r} may be another version a moment later: say the number of this one.")
 
 
 def split_reference(text: str) -> tuple[str, Reference]:
