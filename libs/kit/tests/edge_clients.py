@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,8 +13,14 @@ from kit.edge_rules import Limits
 from kit.server import listen, serve
 
 PROMPT = Limits(
-    head=timedelta(seconds=0.3), window=timedelta(seconds=0.3), linger=timedelta(seconds=0.3), connections=8
+    head=timedelta(seconds=0.3),
+    window=timedelta(seconds=0.3),
+    linger=timedelta(seconds=0.3),
+    write=timedelta(seconds=0.5),
+    connections=8,
 )
+MUCH = 8 << 20
+"""Bytes; more than the system keeps for a client."""
 
 
 @dataclass
@@ -51,7 +58,7 @@ class Application:
                 more = message["more_body"]
         if scope["path"] == "/slow":
             await self.go_on.wait()
-        body = str(size).encode()
+        body = str(size).encode() if scope["path"] != "/much" else bytes(MUCH)
         headers = [(b"content-length", str(len(body)).encode())]
         await send(
             {"type": "http.response.start", "status": 413 if scope["path"] == "/early" else 200, "headers": headers}
@@ -90,6 +97,7 @@ class Server:
         self.port = port
         self.stop = stop
         self.task = task
+        self._sockets: list[socket.socket] = []
         self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> Client:
@@ -97,12 +105,24 @@ class Server:
         self._writers.append(writer)
         return Client(reader, writer)
 
+    async def stare(self, *parts: bytes) -> None:
+        """Send, and never read."""
+        it = socket.socket()
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        it.setblocking(False)
+        self._sockets.append(it)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(it, ("127.0.0.1", self.port))
+        await loop.sock_sendall(it, b"".join(parts))
+
     async def ask(self, *parts: bytes) -> tuple[int, dict[str, str], bytes]:
         client = await self.connect()
         await client.send(*parts)
         return await client.answer()
 
     async def close(self) -> None:
+        for it in self._sockets:
+            it.close()
         for writer in self._writers:
             writer.close()
         for writer in self._writers:
@@ -116,9 +136,9 @@ class Server:
 async def serving(
     limits: Limits = PROMPT, drain: timedelta = timedelta(0), grace: timedelta = timedelta(seconds=5)
 ) -> AsyncIterator[Server]:
-    app, stop, socket = Application(), asyncio.Event(), listen("127.0.0.1", 0)
-    running = serve(app, host="", port=0, drain=drain, grace=grace, limits=limits, stop=stop, sockets=[socket])
-    server = Server(app, socket.getsockname()[1], stop, asyncio.create_task(running))
+    app, stop, bound = Application(), asyncio.Event(), listen("127.0.0.1", 0)
+    running = serve(app, host="", port=0, drain=drain, grace=grace, limits=limits, stop=stop, sockets=[bound])
+    server = Server(app, bound.getsockname()[1], stop, asyncio.create_task(running))
     try:
         yield server
     finally:

@@ -11,7 +11,7 @@ import pytest
 from kit.edge_rules import Limits
 from kit.testing import eventually
 
-from .edge_clients import PROMPT, Server, serving
+from .edge_clients import MUCH, PROMPT, Server, serving
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
@@ -230,6 +230,28 @@ async def test_a_small_unwanted_body_does_not_cost_the_connection(server: Server
     await client.send(b"abc", HEAD, b"\r\n")
 
     assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
+async def test_a_client_that_reads_nothing_is_not_waited_for(server: Server, more: bytes) -> None:
+    for _ in range(PROMPT.connections):
+        await server.stare(b"GET /much HTTP/1.1\r\nHost: a\r\n", more, b"\r\n")
+    await eventually(lambda: len(server.app.paths) == PROMPT.connections)
+
+    assert (await server.ask(HEAD, b"\r\n"))[0] == 503
+    await passing(1.5)
+    assert (await server.ask(HEAD, b"\r\n"))[0] == 200
+
+
+async def test_a_client_that_reads_slowly_gets_all(server: Server) -> None:
+    client = await server.connect()
+    await client.send(b"GET /much HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    size = 0
+    for _ in range(10):  # over two windows
+        size += len(await client.reader.readexactly(MUCH // 20))
+        await passing(0.11)
+
+    assert size + len(await client.rest()) > MUCH
 
 
 async def test_there_is_an_end_to_connections() -> None:

@@ -31,6 +31,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        self._flush: asyncio.TimerHandle | None = None
+        self._unsent = 0
         self._refusal: Refusal | None = None
         self._head_bytes = 0
         self._body_open = False
@@ -48,6 +50,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._after(None)
+        self._end_flush()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +64,29 @@ class EdgeProtocol(HttpToolsProtocol):
         # The parser tells of a header once it has all of it.
         if self._head_bytes > self.limits.header_bytes + self.limits.url and not self._deaf:
             self._refuse(edge_rules.headers_too_large(self.limits))
+
+    # What the transport and the server say of writing and of the end.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._begin_flush()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._end_flush()
+
+    def timeout_keep_alive_handler(self) -> None:
+        # Who has read nothing for so long would keep a connection that only closes once all is sent.
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._begin_flush()
 
     # What the parser says. Raising there ends in send_400_response.
 
@@ -146,6 +172,24 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             self._begin_window()
 
+    def _begin_flush(self) -> None:
+        self._end_flush()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._flush = self.loop.call_later(self.limits.write.total_seconds(), self._check_flush)
+
+    def _check_flush(self) -> None:
+        sent = self._unsent - self.transport.get_write_buffer_size()
+        if sent < self.limits.bytes_per_second * self.limits.write.total_seconds():
+            self.transport.abort()
+        else:
+            self._begin_flush()
+
+    def _end_flush(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+
     # Ends.
 
     def _because(self, refusal: Refusal) -> Refusal:
@@ -176,13 +220,18 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._lingering:
             return
         if not self._body_open or self.transport.is_closing():
-            self.transport.close()
+            self._finish()
             return
         self._deaf = self._lingering = True
         self._unset_keepalive_if_required()
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._after(self.limits.linger, self.transport.close)
+        self._after(self.limits.linger, self._finish)
+
+    def _finish(self) -> None:
+        """Close once all is sent, if the client reads it."""
+        self.transport.close()
+        self._begin_flush()
 
 
 class _Door(asyncio.Transport):

@@ -32,6 +32,8 @@ class Limits:
     url: int = 8 * 1024
     linger: timedelta = timedelta(seconds=1)
     """How long input is still read after an answer that did not want it, so that the client can read that answer."""
+    write: timedelta = timedelta(seconds=20)
+    """Over which a client that is sent more than its connection holds must average that rate in reading it."""
     connections: int = 4096
 
 
