@@ -1,6 +1,6 @@
 """A trainer that a runner talks to, in this process: it gives what it is told to give, and remembers what it hears."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Boss:
         self.ends: list[dict[str, Any]] = []
         self.raises: dict[str, errors.Error] = {}
         """What a call of that name raises, as long as it stands here."""
+        self.hears: Callable[[], object] = lambda: None
+        """Called with every batch of lines."""
 
     def _check(self, name: str) -> None:
         if name in self.raises:
@@ -55,6 +57,7 @@ class Boss:
 
     async def lines(self, grant: Grant, entries: Sequence[dict[str, Any]]) -> None:
         self._check("lines")
+        self.hears()
         self.said += [entry["message"] for entry in entries]
 
     async def put_output(self, grant: Grant, file: OutputFile, path: Path) -> None:
@@ -77,8 +80,8 @@ class Host:
         self.ingest = ingest
         self.url = url
 
-    def runner(self, *, memory: int = 4 << 30, grace: float = 5, slots: int = 2) -> Runner:
-        rules = Rules(memory, timedelta(seconds=0.05), timedelta(seconds=grace), self.url)
+    def runner(self, *, memory: int = 4 << 30, grace: float = 5, slots: int = 2, beat: float = 0.05) -> Runner:
+        rules = Rules(memory, timedelta(seconds=beat), timedelta(seconds=grace), self.url)
         boss: Any = self.boss
 
         def attend(record: Record) -> Attending:

@@ -43,10 +43,12 @@ def host(tmp_path: Path, boss: Boss, ingest: IngestClient, attempt: Attempt) -> 
 
 
 @contextlib.asynccontextmanager
-async def running(host: Host, *, kills: bool = False, memory: int = 4 << 30, grace: float = 5) -> AsyncIterator[None]:
+async def running(
+    host: Host, *, kills: bool = False, memory: int = 4 << 30, grace: float = 5, beat: float = 0.05
+) -> AsyncIterator[None]:
     """A runner, until the block ends: then it is told to end, or is gone as after kill -9."""
     stop = asyncio.Event()
-    task = asyncio.create_task(host.runner(memory=memory, grace=grace).run(stop))
+    task = asyncio.create_task(host.runner(memory=memory, grace=grace, beat=beat).run(stop))
     others = asyncio.all_tasks()
     yield
     if kills:
@@ -92,6 +94,19 @@ async def test_an_attempt_is_run_handed_over_and_nothing_is_left(
     assert boss.said[:2] == ["Read 600 rows of flights@3.", "Attempt 1 was started."]
     assert boss.beats > 0
     assert (2, set()) in boss.asked
+
+
+async def test_what_comes_before_the_program_is_said_before_it_starts(
+    host: Host, boss: Boss, neighbours: Neighbours
+) -> None:
+    grant = grant_of(neighbours)
+    boss.queue = [grant]
+    found: list[bool] = []
+    boss.hears = lambda: found.append((host.work(grant) / keeper.CLAIM_FILE).exists())
+    async with running(host, beat=30):
+        await ended(boss)
+    assert boss.said == ["Read 600 rows of flights@3.", "Attempt 1 was started."]
+    assert found == [False]
 
 
 async def test_a_child_gets_a_private_folder_and_nothing_of_our_secrets(

@@ -28,6 +28,8 @@ LOOK = 0.05
 SOONEST, LATEST = 0.1, 2.0
 FAREWELL = timedelta(seconds=3)
 """How long a runner that ends itself tries to say what became of its attempts. Its successor says it otherwise."""
+FIRST_WORD = 2.0
+"""Seconds that the program's start waits for what is said before it: so the job's log is in order."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 LOST = (errors.NotFound, errors.Conflict)
 REFUSED = (errors.Invalid, errors.Malformed, errors.TooLarge)
@@ -59,6 +61,7 @@ class Attending:
         self._work = home.work_of(record.grant)
         self._processes = Processes(self._work, home.output_of(record.grant), home.lock)
         self._unsaid: list[dict[str, Any]] = []
+        self._speaking = asyncio.Lock()
         self._stop = asyncio.Event()
         self._leaving = False
         self._handing_over = False
@@ -100,9 +103,10 @@ class Attending:
         else:
             failure = await self._prepare()
             if failure is None and not self._stop.is_set():
+                self._say("info", f"Attempt {self.grant.number} was started.")
+                await self._speak_first()
                 self._note(started=True)
                 self._processes.start()
-                self._say("info", f"Attempt {self.grant.number} was started.")
         await self._watch()
         await self._hand_over(failure)
 
@@ -212,11 +216,18 @@ class Attending:
         at = datetime.now(UTC).isoformat()
         self._unsaid.append({"number": self._record.lines, "at": at, "level": level, "message": message})
 
+    async def _speak_first(self) -> None:
+        """Have our lines stored before the program can write its own; a trainer that is away is not waited for."""
+        with contextlib.suppress(TimeoutError, *PASSING):
+            async with asyncio.timeout(FIRST_WORD):
+                await self._flush()
+
     async def _flush(self) -> None:
-        batch = list(self._unsaid)
-        if batch:
-            await self._trainer.lines(self.grant, batch)
-            del self._unsaid[: len(batch)]
+        async with self._speaking:  # of two at once, the second would drop what neither has sent
+            batch = list(self._unsaid)
+            if batch:
+                await self._trainer.lines(self.grant, batch)
+                del self._unsaid[: len(batch)]
 
 
 def _out_of_memory(limit: int) -> dict[str, str]:
