@@ -10,6 +10,7 @@ from kit import errors
 from pipelines.domain.definitions import StepSpec
 from pipelines.domain.steps import (
     PATIENCE,
+    TRIES,
     Again,
     Anew,
     Begin,
@@ -103,6 +104,19 @@ def test_patience_ends() -> None:
     assert judge(away, step_of(failing_since=NOW - PATIENCE), NOW) == Fail(
         "unavailable", "ingest is not answering.", anew=False
     )
+
+
+def test_what_nobody_foresaw_is_tried_some_times_and_says_its_kind_only() -> None:
+    error = TypeError("secret\0words")
+    waits = [seconds(judge(error, step_of(failures=n), NOW)) for n in range(TRIES - 1)]
+    assert waits == [0.25, 0.5, 1, 2, 4, 5, 5]
+    message = "Something unforeseen went wrong (TypeError); the log of pipelines says more."
+    for step in (step_of(failures=TRIES - 1), step_of(failing_since=NOW - PATIENCE)):
+        assert judge(error, step, NOW) == Fail("internal", message, anew=False)
+
+
+def test_words_that_no_database_keeps_are_not_said() -> None:
+    assert judge(errors.Invalid("a\0b\ud800c"), step_of(), NOW) == Fail("invalid", "ab?c")
 
 
 @pytest.mark.parametrize("error", [StepFailed("crashed", "It crashed."), errors.PreconditionFailed("It changed.")])

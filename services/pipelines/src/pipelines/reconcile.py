@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kit import errors, events, leases
 from kit.clients import Principal
 from kit.failpoints import failpoint
+from kit.problems import is_lost_database
 from pipelines import actions
 from pipelines.domain import kinds as shapes
 from pipelines.domain.documents import texts_of
@@ -95,7 +96,12 @@ class Reconciler:
             )
             try:
                 on = await self._act(lease, seen, decision)
-            except errors.Error as error:
+            except Exception as error:
+                # Whatever it is: a step that is left as it was would meet it for ever, and its run never end.
+                if is_lost_database(error):
+                    raise
+                if not isinstance(error, errors.Error):
+                    log.exception("step broke", extra={"run": str(step.run_id), "step": step.spec.name})
                 await self._failed(lease, seen, error)
                 return
             if not on:
@@ -193,10 +199,10 @@ class Reconciler:
         message = f"It did not end within {step.spec.timeout.total_seconds():g} s."
         await self._settle(lease, seen, StepPhase.FAILED, reason=StepReason.TIMEOUT, message=message, anew=True)
 
-    async def _failed(self, lease: leases.Lease, seen: Context, error: errors.Error) -> None:
+    async def _failed(self, lease: leases.Lease, seen: Context, error: Exception) -> None:
         step = seen.sight.step
         verdict = judge(error, step, seen.sight.now)
-        log.info("step failed", extra={"step": step.spec.name, "verdict": type(verdict).__name__, "why": error.detail})
+        log.info("step failed", extra={"step": step.spec.name, "verdict": type(verdict).__name__, "why": str(error)})
         match verdict:
             case Again(due_in=due_in, message=message):
                 async with self._engine.begin() as connection:

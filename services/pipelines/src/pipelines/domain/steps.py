@@ -46,6 +46,7 @@ class StepReason(enum.StrEnum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
     INVALID = "invalid"
     REFUSED = "refused"
     EXPRESSION = "expression"
@@ -169,6 +170,8 @@ PASSING = frozenset({"parser-lost", "lost", "crashed", "platform-error", "inputs
 """Reasons of neighbours that another attempt may not meet again."""
 PATIENCE = timedelta(minutes=10)
 """How long a neighbour may be away before a step that needs it fails."""
+TRIES = 8
+"""How many tries in a row may bring nothing before what nobody foresaw is believed to stay."""
 AWAY_FIRST, AWAY_LONGEST = timedelta(milliseconds=250), timedelta(seconds=5)
 FIRST, LONGEST = timedelta(seconds=1), timedelta(minutes=1)
 
@@ -198,12 +201,14 @@ class Fail:
     anew: bool = True
 
 
-def judge(error: errors.Error, step: Step, now: datetime) -> Again | Anew | Fail:
+def judge(error: Exception, step: Step, now: datetime) -> Again | Anew | Fail:
     """What a failure means for the step."""
+    if not isinstance(error, errors.Error):
+        return _judge_unforeseen(error, step, now)
     message = message_of(error)
     match error:
         case errors.Unavailable() | errors.TooMany():
-            if step.failing_since is not None and now >= step.failing_since + PATIENCE:
+            if _is_patience_over(step, now):
                 return Fail(StepReason.UNAVAILABLE, message, anew=False)
             due_in = max(_doubled(AWAY_FIRST, step.failures, AWAY_LONGEST), error.retry_after or timedelta(0))
             return Again(min(due_in, LONGEST), message)
@@ -224,10 +229,23 @@ def judge(error: errors.Error, step: Step, now: datetime) -> Again | Anew | Fail
             return Fail(StepReason.REFUSED, message)
 
 
+def _judge_unforeseen(error: Exception, step: Step, now: datetime) -> Again | Fail:
+    # Its words may hold anything, so they stay in the log. What was made is kept: a resume finds it again.
+    message = f"Something unforeseen went wrong ({type(error).__name__}); the log of pipelines says more."
+    if step.failures + 1 >= TRIES or _is_patience_over(step, now):
+        return Fail(StepReason.INTERNAL, message, anew=False)
+    return Again(_doubled(AWAY_FIRST, step.failures, AWAY_LONGEST), message)
+
+
+def _is_patience_over(step: Step, now: datetime) -> bool:
+    return step.failing_since is not None and now >= step.failing_since + PATIENCE
+
+
 def message_of(error: errors.Error) -> str:
-    """What went wrong, with the places that a neighbour named."""
+    """What went wrong, with the places that a neighbour named, as far as a database can keep it."""
     places = "; ".join(f"{place['pointer']} {place['detail']}" for place in error.errors[:5])
-    return f"{error.detail} {places}".strip()[:2000]
+    said = f"{error.detail} {places}".strip()[:2000].replace("\0", "")
+    return said.encode(errors="replace").decode()
 
 
 def _doubled(first: timedelta, times: int, longest: timedelta) -> timedelta:

@@ -1,0 +1,54 @@
+"""What nobody foresaw, and what is handed in to bring it about: a run ends all the same."""
+
+import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from worlds import World, pipeline_of
+
+from pipelines.domain.kinds import With
+from pipelines.domain.steps import TRIES
+from pipelines.kinds.doing import Doing, Done, Prepared, Working
+from pipelines.kinds.gate import Gate
+
+GATE = {"kind": "gate", "with": {"require": ["true"]}}
+
+
+class Broken(Gate):
+    """A kind with a mistake in it, at one of its places."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    async def prepare(self, doing: Doing, given: With) -> Prepared:
+        if self._place == "prepare":
+            return Prepared({"require": [object()]}, {})
+        return await super().prepare(doing, given)
+
+    async def work(self, doing: Doing) -> Done | Working:
+        if self._place == "work":
+            raise TypeError("nobody thought of that")
+        return Done({"passed": "\0"})
+
+
+@pytest.mark.parametrize("place", ["prepare", "work", "outputs"])
+async def test_what_nobody_foresaw_fails_the_step_in_the_end(world: World, place: str) -> None:
+    run_id = await world.start(pipeline_of(gate=GATE))
+    worker = await world.worker(kinds={"gate": Broken(place)})
+    for _ in range(TRIES):
+        assert (await world.run(run_id)).phase == "running"
+        await world.expire()
+        await world.once(worker)
+    assert (await world.run(run_id)).message.startswith("Step gate failed: Something unforeseen went wrong (")
+    assert (await world.steps(run_id))["gate"].reason == "internal"
+    await world.resume(run_id)
+    assert (await world.settle(run_id)).phase == "succeeded"
+
+
+async def test_without_the_database_nothing_is_held_against_a_step(world: World) -> None:
+    class Lost(Gate):
+        async def work(self, doing: Doing) -> Done | Working:
+            raise PoolTimeout
+
+    run_id = await world.start(pipeline_of(gate=GATE))
+    with pytest.raises(PoolTimeout):
+        await world.once(await world.worker(kinds={"gate": Lost()}))
+    assert (await world.steps(run_id))["gate"].failures == 0
