@@ -32,7 +32,7 @@ status: $(RUN) ## What runs, and how much memory it takes
 	@$(BIN)/trainyard status
 
 test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
-	@$(BIN)/python tools/run_tests.py
+	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
 
 test-fast: $(TEST) ## What takes seconds: no test of the whole suite
 	@$(BIN)/python tools/run_tests.py --fast
@@ -48,8 +48,8 @@ format: $(TEST) ## Format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-coverage: $(TEST) $(TRITON)/stamp ## All tests, measured: domain/ and libs/kit whole, the rest 90 %
-	@$(BIN)/python tools/run_tests.py --coverage
+coverage: ## All tests, measured: domain/ and libs/kit whole, the rest 90 %
+	@$(MAKE) --no-print-directory test COVERAGE=1
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
