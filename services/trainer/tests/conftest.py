@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from attempts_at_work import Attempt, flights, prepare, result_of
 from neighbours import Neighbours
+from runners_at_work import Boss, Host
 from trainers_at_work import Trainer
 
 from kit import tokens
@@ -120,6 +121,16 @@ def attempt() -> Iterator[Attempt]:
     attempt = Attempt()
     yield attempt
     attempt.close()
+
+
+@pytest.fixture
+def boss() -> Boss:
+    return Boss()
+
+
+@pytest.fixture
+def host(tmp_path: Path, boss: Boss, ingest: IngestClient, attempt: Attempt) -> Host:
+    return Host(tmp_path / "runner", boss, ingest, attempt.url.partition("/internal")[0])
 
 
 @pytest.fixture

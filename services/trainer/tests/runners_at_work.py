@@ -1,6 +1,8 @@
 """A trainer that a runner talks to, in this process: it gives what it is told to give, and remembers what it hears."""
 
-from collections.abc import Callable, Collection, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from neighbours import Neighbours
 
 from kit import errors
 from kit.ids import uuid7
+from kit.testing import eventually
 from trainer.clients.ingest import IngestClient
 from trainer.domain.attempts import OutputFile, TrainingSpec
 from trainer.domain.grants import Grant
@@ -18,6 +21,7 @@ from trainer.runner.attending import Attending, Rules
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 
+PATIENCE = timedelta(seconds=60)
 QUICK = {"class": "sklearn.tree.DecisionTreeClassifier", "parameters": {"max_depth": 3}}
 SLOW = {"class": "sklearn.ensemble.RandomForestClassifier", "parameters": {"n_estimators": 10_000}}
 
@@ -111,3 +115,27 @@ def grant_of(neighbours: Neighbours, estimator: dict[str, Any] = QUICK, *, rows:
         "spec": TrainingSpec.from_json(body).to_json(),
     }
     return Grant(**values | given)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    host: Host, *, kills: bool = False, memory: int = 4 << 30, grace: float = 5, beat: float = 0.05
+) -> AsyncIterator[None]:
+    """A runner, until the block ends: then it is told to end, or is gone as after kill -9."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(host.runner(memory=memory, grace=grace, beat=beat).run(stop))
+    others = asyncio.all_tasks()
+    yield
+    if kills:
+        mine = asyncio.all_tasks() - others | {task}
+        for each in mine - {asyncio.current_task()}:
+            each.cancel()
+        await asyncio.gather(*mine - {asyncio.current_task()}, return_exceptions=True)
+    else:
+        stop.set()
+        await task
+
+
+async def ended(boss: Boss) -> dict[str, object]:
+    await eventually(lambda: boss.ends, PATIENCE)
+    return boss.ends[0]

@@ -1,13 +1,10 @@
 """A runner looks after its children: from a grant to the word of how it ended, whatever happens on the way."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from stat import S_IMODE
 
@@ -15,55 +12,19 @@ import psutil
 import pytest
 from attempts_at_work import Attempt
 from neighbours import Neighbours, digest_of
-from runners_at_work import SLOW, Boss, Host, grant_of
+from runners_at_work import PATIENCE, SLOW, Boss, Host, ended, grant_of, running
 
 from kit import errors
 from kit.testing import eventually
-from trainer.clients.ingest import IngestClient
 from trainer.domain.attempts import JOB_FILE, Exit
 from trainer.domain.grants import Grant
 from trainer.runner.host import Home, Record
 from trainer.runtime import keeper
 
-PATIENCE = timedelta(seconds=60)
 AWAY = errors.Unavailable("away")
 OVER = errors.Conflict("over")
 # A runner that was killed leaves its children; in this process, Python says so.
 ABANDONED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture
-def boss() -> Boss:
-    return Boss()
-
-
-@pytest.fixture
-def host(tmp_path: Path, boss: Boss, ingest: IngestClient, attempt: Attempt) -> Host:
-    return Host(tmp_path / "runner", boss, ingest, attempt.url.partition("/internal")[0])
-
-
-@contextlib.asynccontextmanager
-async def running(
-    host: Host, *, kills: bool = False, memory: int = 4 << 30, grace: float = 5, beat: float = 0.05
-) -> AsyncIterator[None]:
-    """A runner, until the block ends: then it is told to end, or is gone as after kill -9."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(host.runner(memory=memory, grace=grace, beat=beat).run(stop))
-    others = asyncio.all_tasks()
-    yield
-    if kills:
-        mine = asyncio.all_tasks() - others | {task}
-        for each in mine - {asyncio.current_task()}:
-            each.cancel()
-        await asyncio.gather(*mine - {asyncio.current_task()}, return_exceptions=True)
-    else:
-        stop.set()
-        await task
-
-
-async def ended(boss: Boss) -> dict[str, object]:
-    await eventually(lambda: boss.ends, PATIENCE)
-    return boss.ends[0]
 
 
 async def works(host: Host, attempt: Attempt, grant: Grant) -> psutil.Process:
