@@ -41,6 +41,9 @@ class Application:
             return
         self.paths.append(scope["path"])
         self.under_way.set()
+        if scope["path"] == "/followed":
+            await self._follow(receive, send)
+            return
         size = 0
         if scope["path"] != "/early":
             if scope["path"] == "/begun":
@@ -64,6 +67,19 @@ class Application:
             {"type": "http.response.start", "status": 413 if scope["path"] == "/early" else 200, "headers": headers}
         )
         await send({"type": "http.response.body", "body": body})
+
+    async def _follow(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()
+        leaving = asyncio.create_task(_left(receive))
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": b"more", "more_body": True})
+            await asyncio.wait([leaving], timeout=0.01)
+        self.gone.set()
+
+
+async def _left(receive: Receive) -> None:
+    await receive()
 
 
 class Client:

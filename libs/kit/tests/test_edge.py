@@ -243,6 +243,16 @@ async def test_a_client_that_reads_nothing_is_not_waited_for(server: Server, mor
     assert (await server.ask(HEAD, b"\r\n"))[0] == 200
 
 
+async def test_an_answer_with_a_request_behind_it_learns_that_its_client_left(server: Server) -> None:
+    client = await server.connect()
+    await client.send(b"GET /followed HTTP/1.1\r\nHost: a\r\n\r\n", HEAD, b"\r\n")
+    await client.reader.readuntil(b"more")
+    client.writer.transport.abort()
+
+    await asyncio.wait_for(server.app.gone.wait(), 5)
+    assert server.app.paths == ["/followed"]
+
+
 async def test_a_client_that_reads_slowly_gets_all(server: Server) -> None:
     client = await server.connect()
     await client.send(b"GET /much HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from prometheus_client import Counter
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from kit import edge_rules
 from kit.edge_rules import Limits, Refusal
@@ -33,6 +33,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._running: RequestResponseCycle | None = None
         self._refusal: Refusal | None = None
         self._head_bytes = 0
         self._body_open = False
@@ -51,6 +52,12 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._after(None)
         self._end_flush()
+        # uvicorn tells the newest request only, and those that came before it may still be answered.
+        for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -144,6 +151,10 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._body_open and self.cycle.response_complete:
             self._unset_keepalive_if_required()
             self._after(self.limits.linger, self._close)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or edge_rules.malformed(msg))
