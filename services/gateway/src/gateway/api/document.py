@@ -25,7 +25,7 @@ class ApiDocument:
     def __init__(self, services: Services, own: Mapping[str, Any]) -> None:
         self._services = services
         self._documents: dict[str, Mapping[str, Any] | None] = {"gateway": own, **dict.fromkeys(services.names)}
-        self._merged = merge(self._documents, version=VERSION)
+        self._merged = self._merge()
         self._lock = asyncio.Lock()
         self._asked = float("-inf")
 
@@ -38,9 +38,8 @@ class ApiDocument:
         """Answer with the document. While a service is missing it is asked again, for whoever waits for it."""
         if not self.whole:
             await self._catch_up()
-        await answer(
-            send, 200, orjson.dumps(self._merged), {"content-type": "application/json", "cache-control": "no-cache"}
-        )
+        headers = {"content-type": "application/json", "cache-control": "no-cache"}
+        await answer(send, 200, self._merged, headers)
 
     async def _catch_up(self) -> None:
         async with self._lock:
@@ -51,7 +50,10 @@ class ApiDocument:
 
     async def refresh(self) -> None:
         await asyncio.gather(*map(self._refresh, self._services.names))
-        self._merged = merge(self._documents, version=VERSION)
+        self._merged = self._merge()
+
+    def _merge(self) -> bytes:
+        return orjson.dumps(merge(self._documents, version=VERSION))
 
     async def _refresh(self, service: str) -> None:
         try:
