@@ -19,7 +19,7 @@ from trainyard_local import board, logs, memory, ports
 from trainyard_local.board import Phase
 from trainyard_local.home import DEFAULT_PORT, Home, Refused
 
-PATIENCE = timedelta(minutes=3)
+PATIENCE = timedelta(minutes=5)
 
 
 def up(home: str | None = None, port: int | None = None, output: str = "table") -> dict[str, Any]:
