@@ -136,7 +136,13 @@ async def effect(
         async with engine.begin() as connection:
             yield connection
         return
-    yield await pending.begin(engine, caller.project, _digest(request, fingerprint.encode()))
+    connection = await pending.begin(engine, caller.project, _digest(request, fingerprint.encode()))
+    try:
+        yield connection
+    except BaseException:
+        # At once, and not with the request: what is said of the failure must not wait for what failed.
+        await connection.rollback()
+        raise
 
 
 async def purge(engine: AsyncEngine, *, age: timedelta = LIFETIME, limit: int = 10_000) -> int:
