@@ -56,7 +56,27 @@ async def test_an_upload_that_is_sent_again_is_answered_again(client: httpx2.Asy
     assert (again.status_code, again.content, again.headers["idempotent-replayed"]) == (201, first.content, "true")
     other = await client.post("/v1/uploads", content=b"other", headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
-    assert await rows(engine) == (1, 1)
+    assert await rows(engine) == (2, 2)  # its bytes came, so that they count
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "one"}])
+async def test_bytes_that_came_count_also_when_the_rest_is_refused(
+    engine: AsyncEngine, settings: Settings, key_folder: KeyFolder, headers: dict[str, str]
+) -> None:
+    few = settings.model_copy(update={"open_uploads": 1})
+    async with client_of(create_app(few), key_folder.headers("ingest", project="blue")) as client:
+
+        async def pieces() -> AsyncIterator[bytes]:
+            assert (await client.delete("/v1/datasets/d")).status_code == 204
+            yield DATA
+
+        await client.post("/v1/datasets", json={"name": "d"})
+        path, csv = "/v1/datasets/d/versions", {"content-type": "text/csv", **headers}
+        gone = await client.post(path, content=pieces(), headers=csv)
+        assert (gone.status_code, gone.json()["code"]) == (404, "dataset-not-found")
+        assert await rows(engine) == (1, 1)
+        refused = await client.post("/v1/uploads", content=b"more")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-uploads")
 
 
 async def test_a_stream_need_not_say_how_long_it_is(client: httpx2.AsyncClient) -> None:
@@ -73,6 +93,7 @@ async def test_the_digest_may_be_told_beforehand(
     assert (await client.post("/v1/uploads", params={"sha256": DIGEST}, content=DATA)).status_code == 201
     wrong = await client.post("/v1/uploads", params={"sha256": DIGEST}, content=b"others")
     assert (wrong.status_code, wrong.json()["code"]) == (422, "digest-mismatch")
+    assert [path.read_bytes() for path in objects(settings)] == [DATA]
     assert await rows(engine) == (1, 1)
     nonsense = await client.post("/v1/uploads", params={"sha256": "abc"}, content=DATA)
     assert (nonsense.status_code, nonsense.json()["errors"][0]["pointer"]) == (422, "?sha256")

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ingest.domain.datasets import Dataset, DatasetHeld
 from ingest.domain.settings import DatasetSettings
 from ingest.domain.versions import (
+    DigestMismatch,
     Phase,
     Reference,
     Source,
@@ -26,7 +27,7 @@ from ingest.domain.versions import (
 )
 from ingest.store.datasets import DatasetStore
 from ingest.store.versions import VersionStore
-from kit import audit, blobs, events, holds, leases
+from kit import audit, blobs, errors, events, holds, leases
 from kit.blobs import Blob, BlobStore
 from kit.callers import Caller
 from kit.failpoints import failpoint
@@ -57,10 +58,11 @@ class Uploads:
         self.quota = quota
         self._under_way: Counter[str] = Counter()
 
-    async def take(self, project: str, chunks: AsyncIterable[bytes]) -> Blob:
+    async def take(self, project: str, chunks: AsyncIterable[bytes], digest: str | None = None) -> Blob:
         """Store a stream under its digest. No row names it yet.
 
         Raises:
+            DigestMismatch: the stream has another digest than it was to have.
             TooManyUploads: the project has too many open ones.
             UploadEmpty: nothing came.
             errors.TooLarge: more came than is taken.
@@ -74,10 +76,27 @@ class Uploads:
             if staged.size == 0:
                 await self._store.discard(staged)
                 raise UploadEmpty("The body is empty.")
+            if digest not in (None, staged.digest):
+                await self._store.discard(staged)
+                raise DigestMismatch(f"The body's digest is {staged.digest}, not {digest}.")
             failpoint("ingest.upload.before_publish")
             blob = await self._store.publish(project, staged)
             failpoint("ingest.upload.after_publish")
             return blob
+
+    @contextlib.asynccontextmanager
+    async def counted(self, caller: Caller, blob: Blob | None) -> AsyncIterator[None]:
+        """Bytes are stored before the rest of their request is refused: they are an upload then, like any other.
+
+        Otherwise a day's refusals would lie outside of every quota.
+        """
+        try:
+            yield
+        except errors.Error:
+            if blob is not None:
+                async with self._engine.begin() as connection:
+                    await record_upload(connection, caller, blob)
+            raise
 
     @contextlib.contextmanager
     def _one_more(self, project: str) -> Iterator[None]:

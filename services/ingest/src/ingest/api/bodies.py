@@ -22,9 +22,6 @@ JSON = "application/json"
 M = TypeVar("M", bound=BaseModel)
 
 
-class DigestMismatch(errors.Invalid): ...
-
-
 class BodyCutOff(errors.Malformed): ...
 
 
@@ -95,11 +92,6 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
             yield chunk
     except bodies.ClientGone:
         raise BodyCutOff("The body ended too early.") from None
-
-
-def check_digest(given: str | None, found: str) -> None:
-    if given is not None and given != found:
-        raise DigestMismatch(f"The body's digest is {found}, not {given}.")
 
 
 def _validated(model: type[M], body: bytes) -> M:

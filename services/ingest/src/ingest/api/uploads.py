@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from ingest.actions import record_upload
-from ingest.api.bodies import check_digest, chunks_of
+from ingest.api.bodies import chunks_of
 from ingest.api.schemas import Digest, UploadOut
 from ingest.api.state import PartsDep
 from kit import idempotency
@@ -33,9 +33,12 @@ async def upload(
     sha256: Annotated[Digest | None, Query()] = None,
 ) -> UploadOut:
     """Take in a stream of any kind. Its digest is its name; it is kept for 24 hours, or while a version uses it."""
-    blob = await parts.uploads.take(caller.project, chunks_of(request, limit=parts.uploads.quota.bytes))
-    check_digest(sha256, blob.digest)
-    async with idempotency.effect(request, engine, caller, blob.digest) as connection:
+    uploads = parts.uploads
+    blob = await uploads.take(caller.project, chunks_of(request, limit=uploads.quota.bytes), sha256)
+    async with (
+        uploads.counted(caller, blob),
+        idempotency.effect(request, engine, caller, blob.digest) as connection,
+    ):
         await record_upload(connection, caller, blob)
         failpoint("ingest.upload.before_commit")
     return UploadOut(upload=blob.digest, size=blob.size)

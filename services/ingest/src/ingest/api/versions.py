@@ -57,17 +57,17 @@ async def create_version(
     The same bytes and settings are the same version: the answer is then the one that exists.
     """
     if media_of(request) == JSON:
-        made = await _of_upload(name, request, caller, engine)
+        made = await _of_upload(name, request, caller, engine, parts)
     else:
         made = await _of_body(name, request, caller, engine, parts)
     response.headers["Location"] = f"/v1/datasets/{name}/versions/{made.version.number}"
     return VersionOut.of(made.version, reused=made.reused)
 
 
-async def _of_upload(name: str, request: Request, caller: Caller, engine: AsyncEngine) -> actions.Made:
+async def _of_upload(name: str, request: Request, caller: Caller, engine: AsyncEngine, parts: PartsDep) -> actions.Made:
     wanted = await json_of(request, VersionIn)
     source = Source(wanted.upload, 0, wanted.format, wanted.compression)
-    return await _make(name, request, caller, engine, source, None)
+    return await _make(name, request, caller, engine, parts, source, None)
 
 
 async def _of_body(name: str, request: Request, caller: Caller, engine: AsyncEngine, parts: PartsDep) -> actions.Made:
@@ -77,14 +77,24 @@ async def _of_body(name: str, request: Request, caller: Caller, engine: AsyncEng
         # Before gigabytes come for a dataset that is not there.
         await DatasetStore(connection).get(caller.project, name)
     blob = await parts.uploads.take(caller.project, chunks)
-    return await _make(name, request, caller, engine, Source(blob.digest, blob.size, format_, compression), blob)
+    source = Source(blob.digest, blob.size, format_, compression)
+    return await _make(name, request, caller, engine, parts, source, blob)
 
 
 async def _make(
-    name: str, request: Request, caller: Caller, engine: AsyncEngine, source: Source, blob: Blob | None
+    name: str,
+    request: Request,
+    caller: Caller,
+    engine: AsyncEngine,
+    parts: PartsDep,
+    source: Source,
+    blob: Blob | None,
 ) -> actions.Made:
     fingerprint = f"{name} {source.digest} {source.format} {source.compression}"
-    async with idempotency.effect(request, engine, caller, fingerprint) as connection:
+    async with (
+        parts.uploads.counted(caller, blob),
+        idempotency.effect(request, engine, caller, fingerprint) as connection,
+    ):
         if blob is not None:
             await actions.record_upload(connection, caller, blob)
         made = await actions.make_version(connection, caller, name, source)
