@@ -175,7 +175,7 @@ async def test_outputs_that_are_not_linked_are_nobody_s(
     assert (await put(runner, other)).status_code == 204  # the same bytes, of another attempt
     result = result_of([("skops", "model.skops", DIGEST, len(BYTES))]).to_json()
     missing = await finish(runner, granted, result=result)
-    assert (missing.status_code, missing.json()["code"]) == (409, "outputs-missing")
+    assert (missing.status_code, missing.json()["code"]) == (422, "outputs-missing")
     assert (await found(engine, granted)).phase is AttemptPhase.RUNNING
 
 
@@ -186,7 +186,7 @@ async def test_an_output_of_another_size_or_a_success_without_a_model_is_refused
     differs = await finish(runner, granted, result=result_of([("skops", "m", DIGEST, 1)]).to_json())
     assert (differs.status_code, differs.json()["code"]) == (422, "output-differs")
     nothing = await finish(runner, granted, result=result_of(model=None).to_json())
-    assert (nothing.status_code, nothing.json()["code"]) == (409, "outputs-missing")
+    assert (nothing.status_code, nothing.json()["code"]) == (422, "outputs-missing")
     broken = await finish(runner, granted, result={"outcome": "splendid"})
     assert (broken.status_code, broken.json()["code"]) == (422, "result-invalid")
 

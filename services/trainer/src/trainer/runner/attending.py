@@ -32,7 +32,6 @@ FIRST_WORD = 2.0
 """Seconds that the program's start waits for what is said before it: so the job's log is in order."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 LOST = (errors.NotFound, errors.Conflict)
-REFUSED = (errors.Invalid, errors.Malformed, errors.TooLarge)
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,15 @@ class Attending:
             life.cancel()
             beat.cancel()
             ends = await asyncio.gather(life, beat, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception) and not isinstance(end, (GaveUp, *LOST)):
-                log.error("attempt dropped", exc_info=end, extra={"attempt": self.grant.attempt})
         while self._processes.alive():
             self._processes.kill()
             await asyncio.sleep(LOOK)
-        if not isinstance(ends[0], GaveUp):
-            self._home.forget(self.grant)
+        broken = _broken(*ends)
+        if broken is not None:
+            log.error("attempt dropped", exc_info=broken, extra={"attempt": self.grant.attempt})
+        if isinstance(ends[0], GaveUp) or (broken is not None and not await self._resign(broken)):
+            return
+        self._home.forget(self.grant)
 
     async def _live(self) -> None:
         failure = None
@@ -105,8 +105,7 @@ class Attending:
             if failure is None and not self._stop.is_set():
                 self._say("info", f"Attempt {self.grant.number} was started.")
                 await self._speak_first()
-                self._note(started=True)
-                self._processes.start()
+                failure = self._start()
         await self._watch()
         await self._hand_over(failure)
 
@@ -120,8 +119,17 @@ class Attending:
         except errors.Error as exc:
             return {"reason": "inputs-unavailable", "message": exc.detail}
         except OSError as exc:
-            return {"reason": "platform-error", "message": f"The runner has no room for the job: {exc.strerror}."}
+            return _no_room(exc)
         self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
+        return None
+
+    def _start(self) -> dict[str, str] | None:
+        """Why the program was not started, or None."""
+        try:
+            self._write_down(started=True)  # or not at all: a runner that knows nothing of it would start it again
+            self._processes.start()
+        except OSError as exc:
+            return _no_room(exc)
         return None
 
     async def _watch(self) -> None:
@@ -157,9 +165,29 @@ class Attending:
                 for file in result.model.files:
                     await self._put(file)
             await self._finish(result, failure)
-        except REFUSED as exc:
+        except LOST:
+            raise
+        except errors.Error as exc:
             message = f"The trainer does not take what came of the attempt: {exc.detail}"[:2000]
             await self._finish(None, {"reason": "platform-error", "message": message})
+
+    async def _resign(self, why: BaseException) -> bool:
+        """Nobody can go on: say so, since an attempt that nobody reports begins anew, again and again. False: later."""
+        self._handing_over = True
+        self._hurry()
+        said = why.detail if isinstance(why, errors.Error) else f"{type(why).__name__}: {why}"
+        failure = {
+            "reason": "platform-error",
+            "message": f"The runner could not go on: {said}".replace("\0", "")[:2000],
+        }
+        self._unsaid.clear()  # they may be what is not taken
+        try:
+            await self._finish(None, failure)
+        except GaveUp:
+            return False
+        except errors.Error as exc:
+            log.warning("not reported", extra={"attempt": self.grant.attempt, "error": exc.detail})
+        return True
 
     async def _put(self, file: OutputFile) -> None:
         path = self._work / Path(file.path).name
@@ -207,6 +235,13 @@ class Attending:
             await asyncio.sleep(self._rules.beat.total_seconds())
 
     def _note(self, **known: Any) -> None:
+        """Known from now on. On a disk without room, to this runner alone."""
+        try:
+            self._write_down(**known)
+        except OSError:
+            log.warning("not written down", exc_info=True, extra={"attempt": self.grant.attempt})
+
+    def _write_down(self, **known: Any) -> None:
         self._record = replace(self._record, **known)
         self._home.save(self._record)
 
@@ -228,6 +263,17 @@ class Attending:
             if batch:
                 await self._trainer.lines(self.grant, batch)
                 del self._unsaid[: len(batch)]
+
+
+def _broken(life: BaseException | None, beat: BaseException | None) -> Exception | None:
+    """Why the attempt ended otherwise than handed over, left to the next runner, or lost."""
+    if life is None or any(isinstance(end, (GaveUp, *LOST)) for end in (life, beat)):
+        return None
+    return next((end for end in (life, beat) if isinstance(end, Exception)), None)
+
+
+def _no_room(exc: OSError) -> dict[str, str]:
+    return {"reason": "platform-error", "message": f"The runner has no room for the job: {exc.strerror}."}
 
 
 def _out_of_memory(limit: int) -> dict[str, str]:
