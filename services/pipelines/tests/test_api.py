@@ -205,7 +205,12 @@ async def test_a_run_is_begun_with_parameters(client: httpx2.AsyncClient) -> Non
 
 @pytest.mark.parametrize(
     ("parameters", "pointer"),
-    [({"no": 1}, "#/parameters/no"), ({"n": "x"}, "#/parameters/n"), ({"n": True}, "#/parameters/n")],
+    [
+        ({"no": 1}, "#/parameters/no"),
+        ({"n": "x"}, "#/parameters/n"),
+        ({"n": True}, "#/parameters/n"),
+        ({"n": 2**64}, "#/parameters/n"),
+    ],
 )
 async def test_a_parameter_that_does_not_fit_is_refused(
     client: httpx2.AsyncClient, parameters: dict[str, Any], pointer: str

@@ -72,6 +72,18 @@ async def test_a_version_is_asked_for_with_the_key_of_the_step(wire: Wire) -> No
     assert json.loads(request.content) == {"upload": "sha256:x"}
 
 
+async def test_whatever_stands_in_a_path_is_one_part_of_it(wire: Wire) -> None:
+    wire.says(VERSION, JOB, {"model": "m", "version": 1, "digest": "d"})
+    await IngestClient(wire.service).version(ADA, "a/b", "1\n?x=/../y")
+    await TrainerClient(wire.service).job(ADA, "../j#")
+    await RegistryClient(wire.service).version(ADA, "m", "sha256:1")
+    assert [request.url.raw_path.decode() for request in wire.asked] == [
+        "/v1/datasets/a%2Fb/versions/1%0A%3Fx%3D%2F..%2Fy",
+        "/v1/jobs/..%2Fj%23",
+        "/v1/models/m/versions/sha256:1",
+    ]
+
+
 async def test_a_dataset_is_there_or_not(wire: Wire) -> None:
     client = IngestClient(wire.service)
     wire.says({"name": "flights", "settings": {"nulls": []}})

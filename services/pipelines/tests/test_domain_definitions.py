@@ -198,6 +198,23 @@ def test_inputs_that_do_not_fit_are_named() -> None:
         inputs_of("ingest", {"dataset": "flights", "upload": "", "format": "xml"})
 
 
+def test_a_number_that_only_a_neighbour_says_may_be_too_large() -> None:
+    estimator = {"class": "x", "parameters": {"deep": [{"max_depth": 2**64}]}}
+    with pytest.raises(StepInputsInvalid, match=r"with.estimator.parameters.deep.0.max_depth: a number beyond 64 bits"):
+        inputs_of("train", TRAIN["with"] | {"dataset": "flights@1", "estimator": estimator})
+
+
+@pytest.mark.parametrize("reference", ["a", "a@1", "a@latest", "a@champion", f"a.b-c@sha256:{'0' * 64}"])
+def test_references_are_names_and_versions(reference: str) -> None:
+    assert inputs_of("deploy", {"deployment": "x", "model": reference}).model_dump()["model"] == reference
+
+
+@pytest.mark.parametrize("reference", ["", "@1", "a@", "a@1\n", "a@..", "a@b..c", "a@sha256:0", "a@1/x", "a@1@2"])
+def test_what_is_no_reference_is_named(reference: str) -> None:
+    document = pipeline_of(a={"kind": "deploy", "with": {"deployment": "x", "model": reference}})
+    assert "name@3" in mistakes(document)["#/steps/a/with/model"]
+
+
 def test_a_job_is_told_what_was_said_and_no_more() -> None:
     given = inputs_of("train", TRAIN["with"] | {"dataset": "flights@1"})
     assert isinstance(given, Train)

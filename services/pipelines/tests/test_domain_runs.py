@@ -136,6 +136,8 @@ def test_parameters_replace_defaults() -> None:
         ({"flag": "true"}, "must be a boolean"),
         ({"list": {}}, "must be a list"),
         ({"object": []}, "must be a object"),
+        ({"auc": 2**64}, "is a number beyond 64 bits"),
+        ({"auc": -(2**63) - 1}, "is a number beyond 64 bits"),
     ],
 )
 def test_a_parameter_that_does_not_fit_is_named(given: dict[str, Any], detail: str) -> None:
@@ -144,6 +146,14 @@ def test_a_parameter_that_does_not_fit_is_named(given: dict[str, Any], detail: s
     [place] = caught.value.errors
     assert place["pointer"] == f"#/parameters/{next(iter(given))}"
     assert detail in place["detail"]
+
+
+def test_a_number_beyond_64_bits_is_named_wherever_it_is() -> None:
+    given = {"auc": 2**63 - 1, "list": [1, {"a": [True, 2**63]}]}
+    with pytest.raises(ParametersInvalid) as caught:
+        parameters_of(DEFAULTS | {"other": -(2**64), "least": -(2**63)}, given)
+    places = sorted(place["pointer"] for place in caught.value.errors)
+    assert places == ["#/parameters/list/1/a/1", "#/parameters/other"]
 
 
 def test_a_pipeline_without_parameters_says_so() -> None:

@@ -1,8 +1,10 @@
 """What nobody foresaw, and what is handed in to bring it about: a run ends all the same."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from worlds import World, pipeline_of
+from worlds import TRAIN, World, pipeline_of
 
 from pipelines.domain.kinds import With
 from pipelines.domain.steps import TRIES
@@ -52,3 +54,26 @@ async def test_without_the_database_nothing_is_held_against_a_step(world: World)
     with pytest.raises(PoolTimeout):
         await world.once(await world.worker(kinds={"gate": Lost()}))
     assert (await world.steps(run_id))["gate"].failures == 0
+
+
+def train(**changes: Any) -> dict[str, Any]:
+    return {**TRAIN, "needs": [], "with": TRAIN["with"] | changes}
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    ["flights@1\n", "flights\n", "flights@1/../2", "flights@..", "flights@1?x=1", "../x@1", "flights@"],
+)
+async def test_a_reference_that_is_none_is_asked_of_nobody(world: World, dataset: str) -> None:
+    definition = pipeline_of({"dataset": "flights"}, train=train(dataset="${{ parameters.dataset }}"))
+    run_id = await world.start(definition, {"dataset": dataset})
+    assert "with.dataset: Value error, it is written as name" in (await world.settle(run_id)).message
+    assert (await world.steps(run_id))["train"].reason == "invalid"
+    assert world.ingest.requests == []
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+async def test_a_seed_out_of_all_range_is_asked_of_nobody(world: World, seed: int) -> None:
+    definition = pipeline_of(train=train(dataset="flights@1", seed=seed))
+    assert "with.seed: Input should be" in (await world.settle(await world.start(definition))).message
+    assert world.ingest.requests == []

@@ -9,6 +9,7 @@ from kit import errors
 from kit.clients import Principal, ServiceClient
 from pipelines.clients.answers import read
 from pipelines.clients.changing import put
+from pipelines.clients.paths import path_of
 
 
 class Status(BaseModel):
@@ -53,7 +54,7 @@ class IngestClient:
     async def dataset(self, principal: Principal, name: str) -> Dataset | None:
         """The dataset, if there is one."""
         try:
-            answer = await self.service.request(principal, "GET", f"/v1/datasets/{name}")
+            answer = await self.service.request(principal, "GET", path_of("datasets", name))
         except errors.NotFound:
             return None
         return read(Dataset, answer)
@@ -64,17 +65,17 @@ class IngestClient:
         Raises:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
-        answer = await put(self.service, principal, f"/v1/datasets/{name}", {"settings": settings})
+        answer = await put(self.service, principal, path_of("datasets", name), {"settings": settings})
         return read(Dataset, answer)
 
     async def make_version(self, principal: Principal, dataset: str, source: dict[str, Any], *, key: str) -> Version:
         """A version from an upload; the one that is there, if these bytes and settings have made one."""
         answer = await self.service.request(
-            principal, "POST", f"/v1/datasets/{dataset}/versions", json=source, idempotency_key=key
+            principal, "POST", path_of("datasets", dataset, "versions"), json=source, idempotency_key=key
         )
         return read(Version, answer)
 
     async def version(self, principal: Principal, dataset: str, reference: str | int) -> Version:
         """One version, by number, digest or as `latest`."""
-        answer = await self.service.request(principal, "GET", f"/v1/datasets/{dataset}/versions/{reference}")
+        answer = await self.service.request(principal, "GET", path_of("datasets", dataset, "versions", reference))
         return read(Version, answer)

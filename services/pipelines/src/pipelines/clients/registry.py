@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from kit import errors
 from kit.clients import Principal, ServiceClient
 from pipelines.clients.answers import etag_of, read
+from pipelines.clients.paths import path_of
 
 
 class ModelVersion(BaseModel):
@@ -37,13 +38,13 @@ class RegistryClient:
 
     async def version(self, principal: Principal, model: str, reference: str | int) -> ModelVersion:
         """One version, by number, alias or digest."""
-        answer = await self.service.request(principal, "GET", f"/v1/models/{model}/versions/{reference}")
+        answer = await self.service.request(principal, "GET", path_of("models", model, "versions", reference))
         return read(ModelVersion, answer)
 
     async def alias(self, principal: Principal, model: str, alias: str) -> Alias | None:
         """Where the alias points, if there is one."""
         try:
-            answer = await self.service.request(principal, "GET", f"/v1/models/{model}/aliases/{alias}")
+            answer = await self.service.request(principal, "GET", path_of("models", model, "aliases", alias))
         except errors.NotFound:
             return None
         return Alias(read(_Pointing, answer).version, etag_of(answer))
@@ -55,5 +56,5 @@ class RegistryClient:
             errors.PreconditionFailed: somebody else moved it at the same moment.
         """
         headers = {"if-none-match": "*"} if seen is None else {"if-match": seen.etag}
-        path = f"/v1/models/{model}/aliases/{alias}"
+        path = path_of("models", model, "aliases", alias)
         await self.service.request(principal, "PUT", path, json={"version": version}, headers=headers)

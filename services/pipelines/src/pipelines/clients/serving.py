@@ -9,6 +9,7 @@ from kit.clients import Principal, ServiceClient
 from pipelines.clients.answers import read
 from pipelines.clients.changing import put
 from pipelines.clients.ingest import Status
+from pipelines.clients.paths import path_of
 
 
 class Target(BaseModel):
@@ -49,7 +50,7 @@ class ServingClient:
     service: ServiceClient
 
     async def deployment(self, principal: Principal, name: str) -> Deployment:
-        answer = await self.service.request(principal, "GET", f"/v1/deployments/{name}")
+        answer = await self.service.request(principal, "GET", path_of("deployments", name))
         return read(Deployment, answer)
 
     async def put(self, principal: Principal, name: str, body: dict[str, Any]) -> Deployment:
@@ -58,5 +59,5 @@ class ServingClient:
         Raises:
             errors.PreconditionFailed: somebody else changed it at the same moment.
         """
-        answer = await put(self.service, principal, f"/v1/deployments/{name}", body)
+        answer = await put(self.service, principal, path_of("deployments", name), body)
         return read(Deployment, answer)

@@ -9,6 +9,7 @@ from kit import errors
 from kit.clients import Principal, ServiceClient
 from pipelines.clients.answers import read
 from pipelines.clients.ingest import Status
+from pipelines.clients.paths import path_of
 
 
 class Made(BaseModel):
@@ -42,12 +43,12 @@ class TrainerClient:
         return read(Job, answer)
 
     async def job(self, principal: Principal, job_id: str) -> Job:
-        answer = await self.service.request(principal, "GET", f"/v1/jobs/{job_id}")
+        answer = await self.service.request(principal, "GET", path_of("jobs", job_id))
         return read(Job, answer)
 
     async def cancel(self, principal: Principal, job_id: str, *, key: str) -> None:
         """Ask for its end. One that has ended, or is gone, has ended."""
         try:
-            await self.service.request(principal, "POST", f"/v1/jobs/{job_id}/cancel", idempotency_key=key)
+            await self.service.request(principal, "POST", path_of("jobs", job_id, "cancel"), idempotency_key=key)
         except (errors.Conflict, errors.NotFound):
             return

@@ -7,7 +7,7 @@ scalars, numbers that JSON cannot say, more than 32 levels, and more than 150,00
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,8 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_A_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_LARGEST = 1 << 63
+LARGEST = 1 << 63
+"""The first integer that JSON, CEL and databases do not all keep as it is."""
 _LONGEST_NUMBER = 400
 
 
@@ -137,7 +138,7 @@ class _Reader:
             return None
         if text in _TRUTH:
             return _TRUTH[text]
-        if _INTEGER.fullmatch(text) and -_LARGEST <= int(text) < _LARGEST:
+        if _INTEGER.fullmatch(text) and -LARGEST <= int(text) < LARGEST:
             return int(text)
         if _NOT_A_NUMBER.fullmatch(text) or (_NUMBER.fullmatch(text) and not math.isfinite(float(text))):
             raise _refused(self._here(), "is no number that JSON can say", line)
@@ -201,3 +202,17 @@ def texts_of(value: Any, *path: object) -> Iterator[tuple[tuple[object, ...], st
         case list():
             for index, item in enumerate(value):
                 yield from texts_of(item, *path, index)
+
+
+def too_large_in(value: Any) -> Iterator[tuple[object, ...]]:
+    """The path to every integer beyond 64 bits. Of any depth: nothing here recurses."""
+    left: list[tuple[tuple[object, ...], Any]] = [((), value)]
+    while left:
+        path, here = left.pop()
+        match here:
+            case int() if not -LARGEST <= here < LARGEST:
+                yield path
+            case Mapping():
+                left += (((*path, name), member) for name, member in here.items())
+            case list():
+                left += (((*path, at), item) for at, item in enumerate(here))

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from kit import errors
+from pipelines.domain.documents import LARGEST, too_large_in
 from pipelines.domain.expressions import LONGEST
 from pipelines.domain.references import is_reference
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_VERSION = re.compile(r"sha256:[0-9a-f]{64}|(?!.*\.\.)[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 def is_name(text: str) -> bool:
@@ -27,8 +29,18 @@ def _named(value: str) -> str:
     return value
 
 
+def _referring(value: str) -> str:
+    name, at, version = value.partition("@")
+    if not is_name(name) or (at and not _VERSION.fullmatch(version)):
+        raise ValueError("it is written as name, name@3, name@latest, name@alias or name@sha256:…")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_named)]
+Reference = Annotated[str, AfterValidator(_referring)]
+"""A version of a dataset or a model, as users name it; which of these words mean one is said by its owner."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 Expression = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 Object = dict[str, Any]
 """What its owner checks: it knows better, and says the place."""
@@ -61,15 +73,15 @@ class Register(_With):
 class Train(_With):
     """Train a model on a dataset version, and register it."""
 
-    dataset: Word
+    dataset: Reference
     task: Literal["classification", "regression"]
     target: Word
     estimator: Estimator
     features: list[Word] | None = None
     preprocessing: Object | None = None
     baseline: list[Word] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    retries: Annotated[int, Field(ge=0)] | None = None
+    seed: Count = 0
+    retries: Count | None = None
     deadline: Word | None = None
     register_: Annotated[Register | None, Field(alias="register")] = None
 
@@ -88,12 +100,12 @@ class Promote(_With):
     """Point an alias at a model version."""
 
     model: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[Count, Field(ge=1)]
     alias: Name
 
 
 class Weighted(_With):
-    model: Word
+    model: Reference
     weight: Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -101,7 +113,7 @@ class Deploy(_With):
     """Have a deployment serve a model, and wait until it does."""
 
     deployment: Name
-    model: Word | None = None
+    model: Reference | None = None
     models: Annotated[list[Weighted], Field(min_length=1, max_length=16)] | None = None
 
     @model_validator(mode="after")
@@ -155,12 +167,16 @@ def inputs_of(kind: str, given: Mapping[str, Any]) -> With:
         StepInputsInvalid: what the references were replaced by does not fit.
     """
     try:
-        return KINDS[kind].model_validate(given)
+        inputs = KINDS[kind].model_validate(given)
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_context=False)
         places = [(".".join(["with", *map(str, error["loc"])]), error["msg"]) for error in found]
         said = "; ".join(f"{place}: {message}" for place, message in places)
         raise StepInputsInvalid(said[:1000]) from None
+    large = next(too_large_in(given), None)
+    if large is not None:
+        raise StepInputsInvalid(f"{'.'.join(['with', *map(str, large)])[:900]}: a number beyond 64 bits")
+    return inputs
 
 
 def _is_open(type_: str, given: object) -> bool:

@@ -5,11 +5,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from kit import errors
 from kit.roles import Role
-from pipelines.domain.documents import pointer_of
+from pipelines.domain.documents import pointer_of, too_large_in
 from pipelines.domain.steps import GOOD, UNDONE, StepPhase, StepReason
 
 
@@ -37,6 +38,7 @@ class Phase(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+MOST_PLACES = 100
 FINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
 RESUMABLE = frozenset({Phase.FAILED, Phase.CANCELLED})
 
@@ -71,7 +73,8 @@ def parameters_of(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     """The parameters of a run.
 
     Raises:
-        ParametersInvalid: one is not known, or of another type than its default. A default of null takes anything.
+        ParametersInvalid: one is not known, of another type than its default, or holds an integer beyond 64 bits. A
+            default of null takes anything.
     """
     places: list[errors.Place] = []
     for name, value in given.items():
@@ -82,9 +85,12 @@ def parameters_of(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         elif defaults[name] is not None and type_of(value) != type_of(defaults[name]):
             detail = f"must be a {type_of(defaults[name])}, as its default is; this is a {type_of(value)}"
             places.append({"pointer": pointer, "detail": detail})
+    parameters = {**defaults, **given}
+    large = islice(too_large_in(parameters), MOST_PLACES)
+    places.extend({"pointer": pointer_of("parameters", *at), "detail": "is a number beyond 64 bits"} for at in large)
     if places:
         raise ParametersInvalid(f"{len(places)} parameter(s) cannot be used.", errors=places)
-    return {**defaults, **given}
+    return parameters
 
 
 def type_of(value: Any) -> str:
