@@ -92,6 +92,12 @@ def test_a_neighbour_that_is_away_is_waited_for_with_backoff() -> None:
     assert waits == [0.25, 0.5, 1, 2, 4, 5, 5]
 
 
+def test_a_neighbour_that_does_not_know_us_is_asked_again_and_not_for_ever() -> None:
+    unknown = errors.Unauthenticated("The key is not known.")
+    assert judge(unknown, step_of(), NOW) == Again(timedelta(milliseconds=250), "The key is not known.")
+    assert isinstance(judge(unknown, step_of(failing_since=NOW - PATIENCE), NOW), Fail)
+
+
 def test_a_neighbour_may_say_how_long_it_is_away() -> None:
     assert seconds(judge(errors.TooMany("Later.", retry_after=timedelta(seconds=30)), step_of(), NOW)) == 30
     assert seconds(judge(errors.Unavailable("Later.", retry_after=timedelta(days=1)), step_of(), NOW)) == 60

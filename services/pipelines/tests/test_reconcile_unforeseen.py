@@ -1,10 +1,12 @@
-"""What nobody foresaw, and what is handed in to bring it about: a run ends all the same."""
+"""What nobody foresaw, what is handed in to bring it about, and what passes by itself: a run ends all the same."""
 
 from typing import Any
 
+import httpx2
 import pytest
+from neighbours import Answer, problem
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from worlds import TRAIN, World, pipeline_of
+from worlds import TRAIN, World, main_job, pipeline_of
 
 from pipelines.domain.kinds import With
 from pipelines.domain.steps import TRIES
@@ -77,3 +79,38 @@ async def test_a_seed_out_of_all_range_is_asked_of_nobody(world: World, seed: in
     definition = pipeline_of(train=train(dataset="flights@1", seed=seed))
     assert "with.seed: Input should be" in (await world.settle(await world.start(definition))).message
     assert world.ingest.requests == []
+
+
+async def test_a_neighbour_that_does_not_know_our_key_yet_is_asked_again(world: World) -> None:
+    async def unknown(request: httpx2.Request) -> Answer | None:
+        world.trainer.before = None
+        return problem(401, "unauthenticated", "The key is not known.")
+
+    world.trainer.before = unknown
+    run_id = await world.start(main_job())
+    assert (await world.settle(run_id)).phase == "succeeded"
+    assert (await world.steps(run_id))["train"].attempt == 1
+    assert len(world.trainer.jobs) == 1
+
+
+async def test_a_job_is_cancelled_also_when_its_owner_does_not_know_us_at_first(world: World) -> None:
+    """It was started by somebody who could not say so any more."""
+
+    async def lose(request: httpx2.Request) -> None:
+        world.trainer.after = None
+        world.trainer.before = unknown
+        raise httpx2.ReadTimeout("lost", request=request)
+
+    async def unknown(request: httpx2.Request) -> Answer | None:
+        return problem(401, "unauthenticated", "The key is not known.")
+
+    world.trainer.at_once, world.trainer.after = False, lose
+    run_id = await world.start(main_job())
+    for _ in range(2):
+        await world.once()
+    await world.cancel(run_id)
+    await world.once()
+    assert (await world.run(run_id)).phase == "running"
+    world.trainer.before = None
+    assert (await world.settle(run_id)).phase == "cancelled"
+    assert [job["status"]["phase"] for job in world.trainer.jobs.values()] == ["cancelled"]

@@ -207,7 +207,8 @@ def judge(error: Exception, step: Step, now: datetime) -> Again | Anew | Fail:
         return _judge_unforeseen(error, step, now)
     message = message_of(error)
     match error:
-        case errors.Unavailable() | errors.TooMany():
+        case errors.Unavailable() | errors.TooMany() | errors.Unauthenticated():
+            # Not to be known is passing, too: keys are being changed, or one of two clocks is wrong.
             if _is_patience_over(step, now):
                 return Fail(StepReason.UNAVAILABLE, message, anew=False)
             due_in = max(_doubled(AWAY_FIRST, step.failures, AWAY_LONGEST), error.retry_after or timedelta(0))

@@ -45,7 +45,7 @@ class Train:
             # it is that one, or one that is ended at once: none is left that nobody knows.
             try:
                 job_id = (await self._start(doing)).id
-            except (errors.Unavailable, errors.TooMany):
+            except (errors.Unavailable, errors.TooMany, errors.Unauthenticated):
                 raise
             except errors.Error:
                 return  # refused now, so refused then: there is none
