@@ -213,6 +213,18 @@ async def test_a_runner_whose_lease_answer_was_lost_gets_its_attempt_again(
     assert await store.by_token(lost.token) is None
 
 
+async def test_an_attempt_is_not_given_anew_while_somebody_changes_its_job(engine: AsyncEngine) -> None:
+    """Who changes both locks the job first: whoever waited for it with the attempt in hand would wait for ever."""
+    job = await add_job(engine)
+    async with engine.begin() as connection:
+        await granted(connection, job)
+    async with engine.begin() as other, engine.begin() as mine:
+        await JobStore(other).find("blue", job.id, lock=True)
+        assert await AttemptStore(mine).regrant("h1", [], ttl=TTL) == []
+    async with engine.begin() as mine:
+        assert len(await AttemptStore(mine).regrant("h1", [], ttl=TTL)) == 1
+
+
 async def test_what_a_former_owner_writes_is_refused(connection: AsyncConnection, engine: AsyncEngine) -> None:
     lost = await granted(connection, await add_job(engine))
     store = AttemptStore(connection)

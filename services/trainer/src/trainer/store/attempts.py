@@ -119,10 +119,11 @@ class AttemptStore:
         """Give a runner anew what it was given and does not know of: the answer to its lease was lost."""
         forgotten = (
             sa.select(attempts.c.project, attempts.c.id)
+            .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(
                 attempts.c.phase == AttemptPhase.RUNNING, attempts.c.host == host, attempts.c.id.not_in(list(holding))
             )
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, of=[jobs, attempts])
         )
         return [await self._grant(*row, host, ttl) for row in (await self._connection.execute(forgotten)).all()]
 
