@@ -7,7 +7,7 @@ import pytest
 from worlds import signature_of, world_of
 
 from models.examples import rows_of
-from models.rows import MAX_ELEMENTS, RowsInvalid, arrays_of, arrays_of_tensors
+from models.rows import MAX_ELEMENTS, MAX_ROWS, RowsInvalid, arrays_of, arrays_of_tensors
 from models.signature import MISSING_TIME, Field, Signature
 
 COLUMNS = (
@@ -127,9 +127,21 @@ def test_a_request_without_rows_is_invalid(body: Any) -> None:
     assert mistakes_of(body) == {"#/rows": "must be an array with at least one row"}
 
 
+def test_more_than_ten_thousand_rows_are_refused_before_they_are_read() -> None:
+    assert mistakes_of({"rows": [None] * (MAX_ROWS + 1)}) == {"#/rows": "10001 rows are more than 10000"}
+    signature = Signature.of([Field("a", "number")], "regression")
+    assert len(arrays_of(signature, {"rows": [{"a": 1}] * MAX_ROWS})["a"]) == MAX_ROWS
+    with pytest.raises(RowsInvalid, match="10000 rows at most"):
+        arrays_of_tensors(signature, {"a": np.zeros(MAX_ROWS + 1)})
+
+
 def test_more_than_a_million_elements_are_refused_before_they_are_read() -> None:
-    (detail,) = mistakes_of({"rows": [None] * (MAX_ELEMENTS // len(COLUMNS) + 1)}).values()
-    assert "1000000" in detail
+    wide = Signature.of([Field(f"c{number}", "number") for number in range(101)], "regression")
+    [detail] = mistakes_of({"rows": [None] * MAX_ROWS}, wide).values()
+    assert detail == f"{MAX_ROWS} rows of 101 columns are more than {MAX_ELEMENTS} values"
+    many = Signature.of([Field("a", "number")], "classification", range(101))
+    [detail] = mistakes_of({"rows": [None] * MAX_ROWS}, many).values()
+    assert "101 classes" in detail
 
 
 @pytest.mark.parametrize("columns", [None, "n", ["n", 1]])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from worlds import COLUMNS, LOGISTIC, REGRESSOR, rows, trained
 from kit.callers import Caller, Role
 from kit.testing import eventually
 from models.signature import Arrays, Prediction
-from serving.api.predict import LIMIT, predict
+from serving.api.predict import LIMIT, beside, predict
 from serving.domain.desired import Desired
 from serving.replica.table import Answering, Live, Table
 from trainyard.results import Answer
@@ -110,6 +111,32 @@ async def test_what_is_too_large_or_packed_is_refused(late: Serving) -> None:
     problem(await late.http.post(PATH, content=b" " * (LIMIT + 1)), 413, "content-too-large")
     packed = {"content-encoding": "gzip"}
     problem(await late.http.post(PATH, content=b"x", headers=packed), 415, "unsupported-media-type")
+
+
+async def test_a_body_full_of_rows_is_refused_and_holds_up_nobody(late: Serving) -> None:
+    body = b'{"columns": ["distance"], "rows": [' + b"[1]," * 1_040_000 + b"[1]]}"
+    assert LIMIT - 64_000 < len(body) <= LIMIT
+    async with asyncio.timeout(10):
+        refused, answer = await asyncio.gather(late.http.post(PATH, content=body), late.predict("late", rows(1)))
+    found = problem(refused, 422, "rows-invalid")
+    assert "10000 rows at most" in found["detail"]
+    assert [place["pointer"] for place in found["errors"]] == ["#/rows"]
+    assert answer.status_code == 200
+    tensor = {"name": "distance", "datatype": "FP32", "shape": [1_000_000, 1], "data": [1] * 1_000_000}
+    refused = await late.http.post("/v2/models/late/infer", json={"inputs": [tensor]})
+    assert refused.status_code == 400
+    assert "10000" in refused.json()["error"]
+
+
+async def test_many_rows_are_read_and_answered_on_a_thread_with_the_same_answers(late: Serving) -> None:
+    many = rows(2000)
+    answers = (await late.predict("late", many)).json()["predictions"]
+    few = (await late.predict("late", many[:100])).json()["predictions"]
+    assert [it["label"] for it in answers[:100]] == [it["label"] for it in few]
+    assert [it["score"] for it in answers[:100]] == pytest.approx([it["score"] for it in few])
+    assert len(answers) == 2000
+    assert await beside(False, threading.get_ident) == threading.get_ident()
+    assert await beside(True, threading.get_ident) != threading.get_ident()
 
 
 async def test_a_deployment_that_is_not_there_is_not_found(late: Serving) -> None:

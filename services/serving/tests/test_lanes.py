@@ -8,7 +8,7 @@ import pytest
 from kit import errors
 from kit.testing import eventually
 from models.signature import Arrays, Prediction
-from serving.replica.lanes import BATCH_ROWS, Lane, Overloaded
+from serving.replica.lanes import BATCH_ROWS, QUEUED_ROWS, Lane, Overloaded
 
 
 class Model:
@@ -79,6 +79,21 @@ async def test_more_than_may_wait_are_told_to_come_again() -> None:
     model.go_on.set()
     assert await asyncio.gather(*tasks) == [[1], [1], [1]]
     assert await asked(lane, 2) == [2]
+
+
+async def test_rows_that_wait_have_a_limit_too() -> None:
+    model = Model()
+    lane = Lane(model.run, waiting=100)
+    tasks = [asyncio.create_task(asked(lane, 1))]
+    await eventually(lambda: model.batches == [1])
+    half = [1.0] * (QUEUED_ROWS // 2)
+    tasks += [asyncio.create_task(asked(lane, *half)) for _ in range(2)]
+    await eventually(lambda: lane.waiting == 2)
+    with pytest.raises(Overloaded, match=f"{QUEUED_ROWS} rows"):
+        await asked(lane, 1)
+    model.go_on.set()
+    await asyncio.gather(*tasks)
+    assert await asked(lane, *half) == half
 
 
 async def test_what_a_client_gave_up_is_not_done() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kit import errors
 from models.signature import MISSING_TIME, Arrays, Signature
 
+MAX_ROWS = 10_000  # of one request: reading and answering them takes a fraction of a second
 MAX_ELEMENTS = 1_000_000
 MAX_STRING = 4096  # bytes of UTF-8
 MAX_ERRORS = 20
@@ -32,7 +33,7 @@ def arrays_of(signature: Signature, body: Mapping[str, Any]) -> Arrays:
     rows = body.get("rows")
     if type(rows) is not list or not rows:
         raise _invalid("A request needs rows.", "#/rows", "must be an array with at least one row")
-    _require_size(len(rows), len(signature.inputs))
+    _require_size(len(rows), signature, "#/rows")
     if "columns" in body:
         return _arrays(signature, _columns_of_arrays(signature, body["columns"], rows))
     return _arrays(signature, _columns_of_objects(signature, rows))
@@ -47,7 +48,7 @@ def arrays_of_tensors(signature: Signature, tensors: Mapping[str, NDArray[Any]])
     _require_names(signature, tensors.keys(), "#/inputs")
     arrays: Arrays = {}
     rows = tensors[signature.names[0]].shape[0] if tensors[signature.names[0]].ndim else 0
-    _require_size(rows, len(signature.inputs))
+    _require_size(rows, signature, "#/inputs")
     for column in signature.inputs:
         tensor = tensors[column.name]
         pointer = f"#/inputs/{_escaped(column.name)}"
@@ -283,9 +284,13 @@ def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
     return gaps
 
 
-def _require_size(rows: int, columns: int) -> None:
-    if rows * columns > MAX_ELEMENTS:
-        raise _invalid("Too much at once.", "#/rows", f"{rows} rows of {columns} columns are more than {MAX_ELEMENTS}")
+def _require_size(rows: int, signature: Signature, pointer: str) -> None:
+    if rows > MAX_ROWS:
+        raise _invalid(f"A request may have {MAX_ROWS} rows at most.", pointer, f"{rows} rows are more than {MAX_ROWS}")
+    for count, what in ((len(signature.inputs), "columns"), (len(signature.classes), "classes")):
+        if rows * count > MAX_ELEMENTS:
+            said = f"{rows} rows of {count} {what} are more than {MAX_ELEMENTS} values"
+            raise _invalid(f"A request may have {MAX_ELEMENTS} values at most.", pointer, said)
 
 
 def _require_names(signature: Signature, names: Sequence[str] | Any, pointer: str) -> None:

@@ -17,8 +17,9 @@ from kit import bodies, errors, problems
 from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
+from models.signature import Arrays, Prediction
 from serving.api import documents
-from serving.api.predict import JSON, LIMIT, asked
+from serving.api.predict import JSON, LARGE, LIMIT, MANY, asked, beside
 from serving.domain import tensors
 from serving.replica.table import Answering, Live, Table
 
@@ -128,17 +129,28 @@ async def _metadata(scope: Scope, receive: Receive) -> Answer:
 
 async def _infer(scope: Scope, receive: Receive) -> Answer:
     headers = Headers(scope=scope)
-    content = _decoded(headers, await bodies.read(scope, receive, limit=LIMIT))
+    body = await bodies.read(scope, receive, limit=LIMIT)
     began = time.perf_counter()
     live, one = _found(scope)
-    signature = one.resident.signature
-    request = _request(headers, content, one)
-    prediction = await asked(live, one, rows.arrays_of_tensors(signature, request.tensors), began, receive)
-    described, parts = tensors.write(tensors.tensors_of(signature, prediction), request)
+    # A packed body may be any size: what it unpacks to is not known yet.
+    is_much = len(body) > LARGE or "content-encoding" in headers
+    request, arrays = await beside(is_much, _read, headers, body, one)
+    prediction = await asked(live, one, arrays, began, receive)
+    identity = request.id or scope["state"]["request_id"]
+    return await beside(len(prediction.values) > MANY, _written, live, one, request, prediction, identity)
+
+
+def _read(headers: Headers, body: bytes, one: Answering) -> tuple[tensors.Asked, Arrays]:
+    request = _request(headers, _decoded(headers, body), one)
+    return request, rows.arrays_of_tensors(one.resident.signature, request.tensors)
+
+
+def _written(live: Live, one: Answering, request: tensors.Asked, prediction: Prediction, identity: str) -> Answer:
+    described, parts = tensors.write(tensors.tensors_of(one.resident.signature, prediction), request)
     document = {
         "model_name": live.desired.name,
         "model_version": str(one.target.version),
-        "id": request.id or scope["state"]["request_id"],
+        "id": identity,
         "parameters": {"revision": live.desired.revision},
         "outputs": described,
     }

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
 
 import orjson
 from starlette.datastructures import Headers
@@ -19,7 +19,11 @@ from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
 """Bytes of a request."""
+LARGE, MANY = 64 << 10, 1000
+"""Bytes of a request, and rows of an answer, above which a thread reads or writes it, and the loop serves others."""
 MEMBERS = frozenset({"rows", "columns"})
+Given = TypeVarTuple("Given")
+Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
 
 
@@ -55,8 +59,16 @@ async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
     table: Table = scope["state"]["parts"].table
     live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
     one = live.choose(scope["state"]["request_id"])
-    arrays = rows.arrays_of(one.resident.signature, document_of(content))
+    arrays = await beside(len(content) > LARGE, _arrays, one, content)
     prediction = await asked(live, one, arrays, began, receive)
+    return await beside(len(prediction.values) > MANY, _written, live, one, prediction)
+
+
+def _arrays(one: Answering, content: bytes) -> Arrays:
+    return rows.arrays_of(one.resident.signature, document_of(content))
+
+
+def _written(live: Live, one: Answering, prediction: Prediction) -> bytes:
     return orjson.dumps(
         {
             "predictions": one.resident.signature.answers_of(prediction),
@@ -65,6 +77,11 @@ async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
             "revision": live.desired.revision,
         }
     )
+
+
+async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) -> Made:
+    """What `work` makes: on a thread if it is much."""
+    return await asyncio.to_thread(work, *given) if is_much else work(*given)
 
 
 async def asked(live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive) -> Prediction:

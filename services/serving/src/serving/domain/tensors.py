@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import errors
+from models.rows import MAX_ROWS
 from models.signature import Field, Prediction, Signature, require_finite
 
-MAX_ELEMENTS = 1_000_000
+MAX_ELEMENTS = MAX_ROWS  # a tensor is one column
 MAX_SHAPE = 8
 DTYPES: Mapping[str, str] = {
     "BOOL": "?",

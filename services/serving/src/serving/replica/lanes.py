@@ -16,6 +16,8 @@ from models.signature import Arrays, Prediction
 
 Run = Callable[[Arrays], Awaitable[Prediction]]
 BATCH_ROWS = 1024
+QUEUED_ROWS = 50_000
+"""That may wait for one model: a few large requests take the time and the memory of many small ones."""
 
 
 class Overloaded(errors.Unavailable):
@@ -35,6 +37,7 @@ class Lane:
         self._run = run
         self._most = waiting
         self._queue: deque[_Waiting] = deque()
+        self._rows = 0
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -44,12 +47,15 @@ class Lane:
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         """
         Raises:
-            Overloaded: as many wait as may.
+            Overloaded: as many requests or rows wait as may.
         """
         if len(self._queue) >= self._most:
             raise Overloaded(f"{self._most} requests wait for this model.", retry_after=timedelta(seconds=1))
+        if self._queue and self._rows + rows > QUEUED_ROWS:
+            raise Overloaded(f"{self._rows} rows wait for this model.", retry_after=timedelta(seconds=1))
         mine = _Waiting(arrays, rows, asyncio.get_running_loop().create_future())
         self._queue.append(mine)
+        self._rows += rows
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await mine.answer
@@ -71,6 +77,7 @@ class Lane:
         rows = 0
         while self._queue and (not batch or rows + self._queue[0].rows <= BATCH_ROWS):
             waiting = self._queue.popleft()
+            self._rows -= waiting.rows
             if not waiting.answer.done():  # else its client has gone
                 batch.append(waiting)
                 rows += waiting.rows
