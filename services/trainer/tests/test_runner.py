@@ -301,10 +301,12 @@ async def test_a_disk_that_is_full_ends_no_runner(
     host.home.folder_of(grant).write_text("in the way")
     async with running(host):
         boss.queue = [grant]
-        await eventually(lambda: "no room for an attempt" in caplog.messages)
+        await ended(boss)
+        assert "no room for an attempt" in caplog.messages
         host.home.folder_of(grant).unlink()
         boss.queue = [grant]
-        assert (await ended(boss))["exit_code"] == 0
+        await eventually(lambda: len(boss.ends) == 2, PATIENCE)
+    assert [end["exit_code"] for end in boss.ends] == [None, 0]
 
 
 async def test_there_is_one_runner_on_a_host(host: Host, boss: Boss, neighbours: Neighbours) -> None:

@@ -1,18 +1,62 @@
 """What a runner does when its disk, or the trainer's answers, are not as they should be: every attempt has an end."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from attempts_at_work import Attempt
+from makers import add_job
 from neighbours import Neighbours
+from requests_made import queue
 from runners_at_work import PATIENCE, SLOW, Boss, Host, ended, grant_of, running
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import errors
-from kit.testing import eventually
+from kit.app import Service
+from kit.clients import ServiceClient
+from kit.testing import KeyFolder, client_of, eventually
+from kit.tokens import load_signer
+from trainer.clients.trainer import TrainerClient
+from trainer.domain.jobs import Reason
+from trainer.domain.leased import Attempt as Ended
+from trainer.domain.leased import AttemptPhase
+from trainer.runner.attending import Attending
+from trainer.runner.host import Home, Record
+from trainer.runner.runner import Runner
+from trainer.store.attempts import AttemptStore
 
 
 def reason_of(end: dict[str, object]) -> tuple[object, object]:
     failure = end["failure"]
     assert isinstance(failure, dict)
     return failure["reason"], end["result"]
+
+
+async def test_a_host_that_cannot_keep_an_attempt_gives_it_back(
+    app: Service, engine: AsyncEngine, key_folder: KeyFolder, tmp_path: Path
+) -> None:
+    attempt = await queue(engine, await add_job(engine))
+    home = Home(tmp_path / "runner")
+    (home.folder / "attempts" / str(attempt.id)).write_text("in the way")
+
+    def attend(record: Record) -> Attending:
+        raise AssertionError("it was not kept")
+
+    async def found() -> Ended:
+        async with engine.begin() as connection:
+            return await AttemptStore(connection).get(attempt.project, attempt.id)
+
+    async def over() -> bool:
+        return (await found()).phase is AttemptPhase.FAILED
+
+    stop = asyncio.Event()
+    async with client_of(app) as http:
+        service = ServiceClient(http, load_signer(key_folder.private("trainer")), "trainer")
+        runner = asyncio.create_task(Runner(home, TrainerClient(service, home.host), attend, slots=1).run(stop))
+        await eventually(over, PATIENCE)
+        stop.set()
+        await runner
+    assert (await found()).why.reason is Reason.PLATFORM_ERROR
 
 
 @pytest.mark.parametrize(

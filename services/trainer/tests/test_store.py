@@ -213,6 +213,12 @@ async def test_a_runner_whose_lease_answer_was_lost_gets_its_attempt_again(
     assert await store.by_token(lost.token) is None
 
 
+async def test_what_is_to_stop_is_not_given_anew(connection: AsyncConnection, engine: AsyncEngine) -> None:
+    lost = await granted(connection, await add_job(engine))
+    await AttemptStore(connection).request_stop(lost.attempt)
+    assert await AttemptStore(connection).regrant("h1", [], ttl=TTL) == []
+
+
 async def test_an_attempt_is_not_given_anew_while_somebody_changes_its_job(engine: AsyncEngine) -> None:
     """Who changes both locks the job first: whoever waited for it with the attempt in hand would wait for ever."""
     job = await add_job(engine)

@@ -119,7 +119,7 @@ class Attending:
         except errors.Error as exc:
             return {"reason": "inputs-unavailable", "message": exc.detail}
         except OSError as exc:
-            return _no_room(exc)
+            return no_room(exc)
         self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
         return None
 
@@ -129,7 +129,7 @@ class Attending:
             self._write_down(started=True)  # or not at all: a runner that knows nothing of it would start it again
             self._processes.start()
         except OSError as exc:
-            return _no_room(exc)
+            return no_room(exc)
         return None
 
     async def _watch(self) -> None:
@@ -272,7 +272,8 @@ def _broken(life: BaseException | None, beat: BaseException | None) -> Exception
     return next((end for end in (life, beat) if isinstance(end, Exception)), None)
 
 
-def _no_room(exc: OSError) -> dict[str, str]:
+def no_room(exc: OSError) -> dict[str, str]:
+    """The failure that an attempt has then."""
     return {"reason": "platform-error", "message": f"The runner has no room for the job: {exc.strerror}."}
 
 

@@ -1,6 +1,7 @@
 """The runner's main loop: take what there is room for, and look after it."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,7 +10,7 @@ from kit import errors
 from kit.reconcile import first
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.grants import Grant
-from trainer.runner.attending import Attending
+from trainer.runner.attending import Attending, no_room
 from trainer.runner.host import Home, Record
 
 log = logging.getLogger(__name__)
@@ -78,9 +79,11 @@ class Runner:
         record = Record(grant)
         try:
             await asyncio.to_thread(self._home.save, record)
-        except OSError:
-            # Not held, so it is given anew, by and by; or to nobody any more, when its lease has run out.
+        except OSError as exc:
             log.exception("no room for an attempt", extra={"attempt": grant.attempt})
+            # Given back at once: what is not held is given anew, and its lease would never run out.
+            with contextlib.suppress(errors.Error):
+                await self._trainer.finish(grant, exit_code=None, result=None, failure=no_room(exc))
             await asyncio.wait({stopped}, timeout=SOON)
             return
         self._attend(record)

@@ -116,12 +116,18 @@ class AttemptStore:
         return [await self._grant(*row, host, ttl) for row in (await self._connection.execute(queued)).all()]
 
     async def regrant(self, host: str, holding: Collection[uuid.UUID], *, ttl: timedelta) -> Sequence[Granted]:
-        """Give a runner anew what it was given and does not know of: the answer to its lease was lost."""
+        """Give a runner anew what it was given and does not know of: the answer to its lease was lost.
+
+        Not what is to stop: nobody works on it, and without a lease it is given up.
+        """
         forgotten = (
             sa.select(attempts.c.project, attempts.c.id)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(
-                attempts.c.phase == AttemptPhase.RUNNING, attempts.c.host == host, attempts.c.id.not_in(list(holding))
+                attempts.c.phase == AttemptPhase.RUNNING,
+                attempts.c.host == host,
+                attempts.c.id.not_in(list(holding)),
+                ~attempts.c.stop_requested,
             )
             .with_for_update(skip_locked=True, of=[jobs, attempts])
         )
