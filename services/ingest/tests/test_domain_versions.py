@@ -14,6 +14,7 @@ from ingest.domain.versions import (
     Contents,
     Ended,
     Fail,
+    NoRoom,
     Parse,
     ParserVanished,
     Phase,
@@ -85,6 +86,11 @@ def test_a_child_that_reported_is_believed() -> None:
 def test_a_child_that_vanished_says_nothing_of_its_source(ended: Ended) -> None:
     with pytest.raises(ParserVanished):
         judge(ended)
+
+
+def test_a_full_disk_says_nothing_of_its_source() -> None:
+    with pytest.raises(NoRoom):
+        judge(Ended(0, None, Report(outcome="no-room")))
 
 
 def test_what_a_report_says_can_be_stored_and_shown() -> None:

@@ -5,9 +5,12 @@ import decimal
 import io
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from ingest.parser.session import is_no_room
 
 
 def parquet(columns: dict[str, Any], **options: Any) -> bytes:
@@ -80,3 +83,12 @@ def test_a_damaged_page_is_refused_without_a_word_of_our_folders(parse_bytes: An
     report = parse_bytes(data, format="parquet").report
     assert (report.outcome, report.reason) == ("refused", "unreadable"), report
     assert str(tmp_path) not in report.message
+
+
+def test_the_engine_is_understood_when_it_says_that_the_disk_is_full() -> None:
+    with duckdb.connect() as session, pytest.raises(duckdb.IOException) as caught:
+        session.execute("COPY (SELECT range i FROM range(1000000)) TO '/dev/full' (FORMAT parquet, USE_TMP_FILE false)")
+    assert is_no_room(caught.value)
+    spilled = "failed to offload data block\nThis limit was set by the 'max_temp_directory_size' setting."
+    assert is_no_room(duckdb.OutOfMemoryException(spilled))
+    assert not is_no_room(duckdb.OutOfMemoryException("could not allocate block of size 256.0 KiB"))

@@ -1,5 +1,6 @@
 """Versions whose parser, store, database or source fails, and folders that are left behind."""
 
+import errno
 import os
 import time
 from datetime import timedelta
@@ -64,6 +65,45 @@ async def test_a_store_that_is_away_is_no_fault_of_the_version(
         await make_due(engine)
     await replica_of().run()
     assert (await seen(engine, version)).phase is Phase.READY
+
+
+@pytest.mark.parametrize("place", ["in the child", "in the service", "beyond a quota"])
+async def test_a_full_disk_is_no_fault_of_the_version(
+    engine: AsyncEngine, store: BlobStore, dataset: str, replica_of: ReplicaOf, place: str
+) -> None:
+    version = await ask(engine, store)
+
+    class Full(InlineParser):
+        async def run(self, task: Task) -> Ended:
+            if place == "in the child":
+                # Where the profile goes there is no room for it.
+                (task.out / "profile.json").symlink_to("/dev/full")
+                return await super().run(task)
+            raise OSError(errno.ENOSPC if place == "in the service" else errno.EDQUOT, "full")
+
+    for _ in range(ATTEMPTS + 1):
+        await replica_of(Full()).run()
+        found = await seen(engine, version)
+        assert (found.phase, found.attempts) == (Phase.PARSING, 0)
+        await make_due(engine)
+    await replica_of().run()
+    assert (await seen(engine, version)).phase is Phase.READY
+
+
+async def test_other_failures_of_the_system_are_told_to_the_loop(
+    engine: AsyncEngine, store: BlobStore, dataset: str, replica_of: ReplicaOf
+) -> None:
+    await ask(engine, store)
+
+    class Broken(InlineParser):
+        async def run(self, task: Task) -> Ended:
+            raise OSError(errno.EIO, "the disk is broken")
+
+    replica = replica_of(Broken())
+    [lease] = await replica.claim()
+    with pytest.raises(ExceptionGroup) as caught:
+        await replica.reconciler.reconcile(lease)
+    assert caught.group_contains(OSError, match="broken")
 
 
 async def test_a_damaged_source_says_so_and_sending_it_again_repairs_it(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from ingest.domain.versions import (
     Contents,
     Ended,
     Fail,
+    NoRoom,
     Parse,
     ParserVanished,
     Phase,
@@ -100,7 +102,8 @@ class Reconciler:
             if not await VersionStore(connection).begin(lease, version):
                 return
         failpoint("ingest.parse.before")
-        vanished = away = False
+        vanished = False
+        away = ""
         lost: BaseException | None = None
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
@@ -112,14 +115,18 @@ class Reconciler:
         except* LeaseLost:
             log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
         except* errors.Unavailable:
-            away = True
+            away = "object store unavailable"
+        except* (NoRoom, OSError) as group:
+            if not _is_no_room(group):
+                raise
+            away = "no room in the work folder"
         except* SQLAlchemyError as group:
             lost = group.exceptions[0]
         if vanished:
             log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
             await self._postpone(lease, version, SOON)
         elif away:
-            log.warning("object store unavailable", extra={"version": version.reference})
+            log.warning(away, extra={"version": version.reference})
             await self._postpone(lease, version, LATER, uncounted=True)
         elif lost is not None:
             raise lost  # by itself, so that the loop knows what it is; nothing can be recorded now
@@ -208,6 +215,13 @@ class Reconciler:
                 continue  # without the database nobody can take the lease either
             if not kept:
                 raise LeaseLost
+
+
+def _is_no_room(group: BaseExceptionGroup[NoRoom | OSError]) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return all(
+        isinstance(each, NoRoom) or (isinstance(each, OSError) and each.errno in full) for each in group.exceptions
+    )
 
 
 async def sweep(work: Path, age: timedelta) -> int:

@@ -66,7 +66,8 @@ def printable(text: str) -> str:
 
 
 class Report(_Model):
-    outcome: Literal["ready", "refused"]
+    outcome: Literal["ready", "refused", "no-room"]
+    """`no-room`: the disk was full, which says nothing about the source."""
     reason: str = ""
     message: Annotated[str, AfterValidator(printable)] = ""
     columns: list[ColumnSpec] = []

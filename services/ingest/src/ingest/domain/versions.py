@@ -175,11 +175,16 @@ class ParserVanished(Exception):
     """The child ended without a word, and not by our hand: it is tried again."""
 
 
+class NoRoom(Exception):
+    """The work disk is full: it is tried again, as often as it takes."""
+
+
 def judge(ended: Ended) -> Report:
     """The report of a child, or the one that its end amounts to.
 
     Raises:
         ParserVanished: nothing can be said about the source.
+        NoRoom: neither, since the disk was full.
     """
     match ended:
         case Ended(reason="memory"):
@@ -190,6 +195,8 @@ def judge(ended: Ended) -> Report:
             return Report(outcome="refused", reason="deadline", message="Reading the source takes too long.")
         case Ended(reason="output"):
             return Report(outcome="refused", reason="unreadable", message="The parser said more than it may.")
+        case Ended(code=0, report=Report(outcome="no-room")):
+            raise NoRoom
         case Ended(code=0, report=Report() as report):
             return report
         case _:

@@ -14,7 +14,7 @@ from ingest.parser.ndjson_files import NdjsonFile
 from ingest.parser.parquet_files import ParquetFile
 from ingest.parser.profile import profile
 from ingest.parser.rejects import find_rejects, first_reject, write_rejects
-from ingest.parser.session import open_session
+from ingest.parser.session import is_no_room, open_session
 from ingest.parser.shards import accepted, write_shards
 from ingest.parser.sources import Source
 from ingest.parser.splits import held_out
@@ -23,7 +23,6 @@ from ingest.parser.unpack import unpack
 
 REJECTS = "rejects.parquet"
 PROFILE = "profile.json"
-FULL = "No space left on device"
 
 
 def parse(task: Task) -> Report:
@@ -33,10 +32,14 @@ def parse(task: Task) -> Report:
     except Refused as exc:
         # The engine names files by their whole path, which is nobody's business.
         return Report(outcome="refused", reason=exc.reason, message=exc.message.replace(f"{task.out}/", ""))
-    except duckdb.OutOfMemoryException:
-        return Report(
-            outcome="refused", reason="out-of-memory", message="The source needs more memory than is allowed."
-        )
+    except (duckdb.Error, OSError) as exc:
+        if is_no_room(exc):
+            return Report(outcome="no-room")
+        if isinstance(exc, duckdb.OutOfMemoryException):
+            return Report(
+                outcome="refused", reason="out-of-memory", message="The source needs more memory than is allowed."
+            )
+        raise
 
 
 def _parse(task: Task) -> Report:
@@ -59,8 +62,8 @@ def _parse(task: Task) -> Report:
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as exc:
-        if FULL in str(exc):
-            raise  # no fault of the source: the next attempt may find room
+        if is_no_room(exc):
+            raise
         # Such as a carriage return in the middle of a line, after which the engine follows no line any more.
         raise Refused("unreadable", f"The source cannot be read: {str(exc).splitlines()[0][:300]}") from None
     finally:

@@ -14,7 +14,7 @@ from ingest.domain.reports import Refused
 from ingest.domain.settings import DatasetSettings, Policy
 from ingest.parser import casts
 from ingest.parser.checks import row_rules, unique_columns
-from ingest.parser.session import file, literal, quoted
+from ingest.parser.session import file, is_no_room, literal, quoted
 from ingest.parser.sources import Source
 from ingest.parser.stage import Stage, wrong_values
 
@@ -45,6 +45,8 @@ def find_rejects(session: duckdb.DuckDBPyConnection, stage: Stage, settings: Dat
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as exc:
+            if is_no_room(exc):
+                raise
             detail = str(exc).splitlines()[0][:200]
             raise Refused(
                 "bad-check", f"The check {rule.reason} on {rule.column or 'the row'} fails: {detail}"

@@ -1,8 +1,12 @@
 """One DuckDB for one source: one thread, little memory, no world outside of its own folder."""
 
+import errno
 from pathlib import Path
 
 import duckdb
+
+_FULL = ("No space left on device", "max_temp_directory_size")
+"""How the engine says that the disk is full: when it writes a file, and when it makes room in memory."""
 
 
 def open_session(work: Path, *, memory: int) -> duckdb.DuckDBPyConnection:
@@ -25,6 +29,13 @@ def open_session(work: Path, *, memory: int) -> duckdb.DuckDBPyConnection:
     session.execute("SET enable_external_access = false")
     session.execute("SET lock_configuration = true")
     return session
+
+
+def is_no_room(exc: Exception) -> bool:
+    """Whether the disk is full, which is no fault of the source."""
+    if isinstance(exc, OSError):
+        return exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(exc) for words in _FULL)
 
 
 def quoted(name: str) -> str:
