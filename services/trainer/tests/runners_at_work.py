@@ -32,7 +32,7 @@ class Boss:
     def __init__(self) -> None:
         self.queue: list[Grant] = []
         self.asked: list[tuple[int, set[str]]] = []
-        self.beats = 0
+        self.beats = self.puts = 0
         self.stop = False
         self.said: list[str] = []
         self.outputs: dict[str, bytes] = {}
@@ -41,6 +41,8 @@ class Boss:
         """What a call of that name raises, as long as it stands here."""
         self.hears: Callable[[], object] = lambda: None
         """Called with every batch of lines."""
+        self.nothing: errors.Error | None = errors.Unavailable("nothing just now")
+        """Raised when there is no work; without it, the answer is empty."""
 
     def _check(self, name: str) -> None:
         if name in self.raises:
@@ -50,8 +52,8 @@ class Boss:
         self._check("lease")
         self.asked.append((slots, set(holding)))
         given, self.queue = self.queue[:slots], self.queue[slots:]
-        if not given:
-            raise errors.Unavailable("nothing just now")
+        if not given and self.nothing is not None:
+            raise self.nothing
         return given
 
     async def beat(self, grant: Grant) -> bool:
@@ -65,6 +67,7 @@ class Boss:
         self.said += [entry["message"] for entry in entries]
 
     async def put_output(self, grant: Grant, file: OutputFile, path: Path) -> None:
+        self.puts += 1
         self._check("put_output")
         self.outputs[file.digest] = path.read_bytes()  # noqa: ASYNC240 - a small file of a test
 

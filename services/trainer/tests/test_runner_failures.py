@@ -1,6 +1,7 @@
 """What a runner does when its disk, or the trainer's answers, are not as they should be: every attempt has an end."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,23 @@ async def test_a_program_that_cannot_be_started_fails_the_attempt(
     async with running(host):
         end = await ended(boss)
     assert reason_of(end) == ("platform-error", None)
+
+
+@pytest.mark.parametrize("nothing", [None, errors.Unavailable("away", retry_after=timedelta(seconds=30))])
+async def test_a_runner_that_gets_nothing_pauses_before_it_asks_again(
+    host: Host, boss: Boss, nothing: errors.Error | None
+) -> None:
+    boss.nothing = nothing
+    async with running(host):
+        await eventually(lambda: len(boss.asked) == 1)
+        with pytest.raises(AssertionError, match="not within"):
+            await eventually(lambda: len(boss.asked) > (3 if nothing is None else 1), timedelta(seconds=0.7))
+
+
+async def test_a_runner_waits_as_long_as_it_is_asked_to(host: Host, boss: Boss, neighbours: Neighbours) -> None:
+    boss.queue = [grant_of(neighbours)]
+    boss.raises["put_output"] = errors.TooMany("later", retry_after=timedelta(seconds=30))
+    async with running(host):
+        await eventually(lambda: boss.puts == 1, PATIENCE)
+        with pytest.raises(AssertionError, match="not within"):
+            await eventually(lambda: boss.puts > 1, timedelta(seconds=1))

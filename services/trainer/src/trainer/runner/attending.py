@@ -215,8 +215,9 @@ class Attending:
         while True:
             try:
                 return await act()
-            except PASSING:
-                await first(give_up, seconds=pause)
+            except PASSING as exc:
+                asked_for = timedelta(0) if exc.retry_after is None else exc.retry_after
+                await first(give_up, seconds=max(pause, asked_for.total_seconds()))
                 pause = min(2 * pause, LATEST)
             if give_up.is_set():
                 raise GaveUp

@@ -67,8 +67,11 @@ class Runner:
             grants = await asked
         except errors.Error as exc:
             log.info("no lease just now", extra={"error": exc.detail})
-            await asyncio.wait({stopped}, timeout=SOON)
+            asked_for = timedelta(0) if exc.retry_after is None else exc.retry_after
+            await asyncio.wait({stopped}, timeout=max(SOON, asked_for.total_seconds()))
             return
+        if not grants:  # it may have come at once, from a process that ends
+            await asyncio.wait({stopped}, timeout=SOON)
         for grant in grants:
             await self._begin(grant, stopped)
 
