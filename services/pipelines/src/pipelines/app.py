@@ -118,6 +118,4 @@ def _neighbours(settings: Settings, services: Mapping[str, ServiceClient]) -> Ne
 
 
 def _expressions(settings: Settings) -> ChildExpressions:
-    return ChildExpressions(
-        memory=settings.expression_memory_bytes, deadline=timedelta(seconds=settings.expression_seconds)
-    )
+    return ChildExpressions(memory=settings.expression_memory_bytes, seconds=settings.expression_seconds)

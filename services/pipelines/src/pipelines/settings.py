@@ -28,7 +28,7 @@ class Settings(KitSettings):
     """Resident memory of a child that evaluates expressions."""
 
     expression_seconds: PositiveInt = 10
-    """Time of such a child."""
+    """Processor time of such a child; it may be there for three times as long."""
 
     run_days: PositiveInt = 90
     """How long a run is kept after its end."""

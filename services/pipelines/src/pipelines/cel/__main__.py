@@ -1,13 +1,15 @@
-"""python -I -m pipelines.cel: reads a task, says a line for each expression, and ends.
+"""python -I -m pipelines.cel SECONDS: reads a task, says a line for each expression, and ends.
 
 stdin   {"expressions": ["…"], "data": {"steps": …, "parameters": …} | null}    null: compile only
 stdout  {"value": true | false | null, "error": "…"}                            one line for each, in order
 
-Whatever an expression costs is paid here: who started this process ends it when it takes too long or too much.
+Whatever an expression costs is paid here: SIGXCPU ends this process after so many seconds of processor time, and who
+started it ends it when it takes too much memory.
 """
 
 import json
 import re
+import resource
 import sys
 from typing import Any
 
@@ -59,4 +61,6 @@ def words_of(message: str) -> str:
 
 
 if __name__ == "__main__":
+    seconds = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     sys.exit(main(sys.stdin.read()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,25 +17,33 @@ from pipelines.domain.expressions import Verdict
 
 PROGRAM = (sys.executable, "-I", "-m", "pipelines.cel")
 MEMORY = 256 << 20
-DEADLINE = timedelta(seconds=10)
+SECONDS = 10
+"""Of processor time, which a child counts itself: a machine that is busy takes nothing from it."""
+SLOWEST = 3
+"""How many times as long a child may be there: what takes longer with less work is held up by others."""
 OUTPUT = 4 << 20
 AT_ONCE = 2
 _REASONS = {
     "memory": "takes too much memory",
-    "deadline": "takes too long",
     "output": "says more than it may",
 }
+_ENDED_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 class ChildExpressions:
     """Starts a child for each set of expressions. Few at one time: they cost processors, not waiting."""
 
     def __init__(
-        self, *, memory: int = MEMORY, deadline: timedelta = DEADLINE, program: Sequence[str] = PROGRAM
+        self,
+        *,
+        memory: int = MEMORY,
+        seconds: int = SECONDS,
+        deadline: timedelta | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
-        self._program = program
+        self._program = (*program, str(seconds))
         self._memory = memory
-        self._deadline = deadline
+        self._deadline = deadline or timedelta(seconds=SLOWEST * seconds)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._folder = Path(tempfile.gettempdir())
 
@@ -61,11 +70,24 @@ class ChildExpressions:
         verdicts = [_verdict(line) for line in ended.out.split(b"\n")[:-1]]
         if len(verdicts) == len(expressions):
             return verdicts
-        if ended.reason is None and ended.code >= 0:
+        if _is_the_machines_doing(ended):
             raise errors.Unavailable("The expressions cannot be evaluated just now.")
-        culprit = Verdict(None, _REASONS.get(ended.reason or "", "ends its evaluator"))
+        culprit = Verdict(None, _fault(ended))
         unknown = Verdict(None, "was not evaluated: one before it is at fault")
         return [*verdicts, culprit, *[unknown] * (len(expressions) - len(verdicts) - 1)]
+
+
+def _is_the_machines_doing(ended: children.Finished) -> bool:
+    """Whether the child ended for what no expression did: it did not start, was held up, or was ended by others."""
+    if ended.reason is None:
+        return ended.code >= 0 or -ended.code in _ENDED_FROM_OUTSIDE
+    return ended.reason == "deadline"
+
+
+def _fault(ended: children.Finished) -> str:
+    if ended.reason is None and ended.code == -signal.SIGXCPU:
+        return "takes too long"
+    return _REASONS.get(ended.reason or "", "ends its evaluator")
 
 
 def _verdict(line: bytes) -> Verdict:
