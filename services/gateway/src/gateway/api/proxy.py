@@ -1,7 +1,8 @@
 """Requests for the services, passed on as they are: streamed both ways, under a token that says who asks."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 from starlette.types import Receive, Scope, Send
@@ -12,7 +13,7 @@ from gateway.api.state import Parts
 from gateway.clients.upstreams import SOON, Outgoing, ServiceUnavailable
 from gateway.domain import headers as rules
 from gateway.domain.requests import body_limit, service_of
-from kit import errors, telemetry
+from kit import errors, sse, telemetry
 from kit.bodies import ClientGone, answer_problem
 from kit.callers import Access, Caller, Role
 from kit.routes import VERBS, RawRoute
@@ -21,6 +22,10 @@ from kit.tokens import Signer
 log = logging.getLogger(__name__)
 SMALL = 64 * 1024
 """Answers of no more bytes are sent in one piece."""
+
+EVENT_END = b"\n\n"
+LOOK = 1.0
+"""Seconds in which a silent stream of events learns that this process is asked to end."""
 
 
 class Proxy:
@@ -51,7 +56,7 @@ class Proxy:
         try:
             async with parts.upstreams.send(request) as response:
                 scope["state"]["passed_on"] = True
-                await _return(response, incoming, send)
+                await _return(response, incoming, send, scope["state"]["is_ending"])
         except (errors.Error, aiohttp.ClientError):
             if incoming.failure is not None:
                 raise incoming.failure from None
@@ -83,7 +88,9 @@ def _broke_off(scope: Scope) -> ServiceUnavailable:
     return ServiceUnavailable(f"The service {service_of(scope['path'])} broke off.", retry_after=SOON)
 
 
-async def _return(response: aiohttp.ClientResponse, incoming: Incoming, send: Send) -> None:
+async def _return(
+    response: aiohttp.ClientResponse, incoming: Incoming, send: Send, is_ending: Callable[[], bool]
+) -> None:
     headers = rules.returned(response.raw_headers, response.status)
     length = response.content_length
     if length is not None and length <= SMALL:
@@ -95,10 +102,26 @@ async def _return(response: aiohttp.ClientResponse, incoming: Incoming, send: Se
         return
     incoming.answering = True
     await exchange.start(send, response.status, headers)
-    async for piece in response.content.iter_any():
+    is_followed = response.content_type == sse.MEDIA_TYPE
+    pieces = _until(response.content, is_ending) if is_followed else response.content.iter_any()
+    async for piece in pieces:
         await exchange.part(send, piece, more=True)
     incoming.is_answered()
     await exchange.part(send, b"", more=False)
+
+
+async def _until(events: aiohttp.StreamReader, is_ending: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """A stream of events, to the end of one when this process is asked to end: its client resumes it elsewhere."""
+    last = EVENT_END
+    while not (last.endswith(EVENT_END) and is_ending()):
+        try:
+            async with asyncio.timeout(LOOK):
+                last = await events.readany()
+        except TimeoutError:
+            continue
+        if not last:
+            return
+        yield last
 
 
 def routes(proxy: Proxy, paths: Mapping[tuple[str, str], str]) -> list[RawRoute]:
