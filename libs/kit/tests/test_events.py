@@ -102,6 +102,13 @@ async def test_old_events_are_forgotten(engine: AsyncEngine) -> None:
     assert subjects(await read(engine)) == []
 
 
+async def test_all_old_events_are_forgotten_however_many(engine: AsyncEngine) -> None:
+    for subject in "abcd":
+        await emit(engine, subject)
+    assert await events.prune(engine, timedelta(0), limit=2) == 4
+    assert subjects(await read(engine)) == []
+
+
 async def light(connection: AsyncConnection, seen: Sequence[Event]) -> None:
     """The effect: a lamp for every event. A second one of the same name is refused by the table."""
     rows = [{"project": event.project, "id": uuid7(), "name": event.subject} for event in seen]

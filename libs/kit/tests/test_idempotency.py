@@ -154,6 +154,14 @@ async def test_old_keys_are_forgotten(client: httpx2.AsyncClient, engine: AsyncE
     assert await count(engine, idempotency_keys) == 0
 
 
+async def test_all_old_keys_are_forgotten_however_many(client: httpx2.AsyncClient, engine: AsyncEngine) -> None:
+    for number in range(5):
+        lamp = {**RED, "name": f"red-{number}"}
+        assert (await client.post("/v1/lamps", json=lamp, headers={"idempotency-key": f"{number}"})).status_code < 300
+    assert await idempotency.purge(engine, age=timedelta(0), limit=2) == 5
+    assert await count(engine, idempotency_keys) == 0
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "caf\u00e9"])
 async def test_a_key_is_a_short_line_of_ascii(client: httpx2.AsyncClient, key: str) -> None:
     answer = await client.post("/v1/lamps", json=RED, headers=httpx2.Headers([(b"idempotency-key", key.encode())]))

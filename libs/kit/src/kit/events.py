@@ -92,10 +92,18 @@ async def read(connection: AsyncConnection, after: str, *, limit: int = BATCH) -
     return Feed(events=found, cursor=found[-1].id if found else after)
 
 
-async def prune(engine: AsyncEngine, age: timedelta) -> int:
+async def prune(engine: AsyncEngine, age: timedelta, *, limit: int = 10_000) -> int:
     """Forget events that everybody has seen long ago. Says how many."""
-    async with engine.begin() as connection:
-        return (await connection.execute(sa.delete(events).where(events.c.created_at < NOW - age))).rowcount
+    # By id, in which the oldest come first, so that a batch is found without reading the whole feed.
+    old = sa.select(events.c.id).where(events.c.created_at < NOW - age).order_by(events.c.id)
+    batch = old.limit(limit).with_for_update(skip_locked=True)
+    forgotten, full = 0, True
+    while full:
+        # Each in a transaction of its own, which stays far below the limit of a statement.
+        async with engine.begin() as connection:
+            found = (await connection.execute(sa.delete(events).where(events.c.id.in_(batch)))).rowcount
+        forgotten, full = forgotten + found, found >= limit
+    return forgotten
 
 
 async def follow(engine: AsyncEngine, source: str, fetch: Fetch, apply: Apply, *, stop: asyncio.Event) -> None:

@@ -148,9 +148,15 @@ async def effect(
 async def purge(engine: AsyncEngine, *, age: timedelta = LIFETIME, limit: int = 10_000) -> int:
     """Forget the keys that are too old to be sent again. Says how many."""
     old = sa.select(idempotency_keys.c.project, idempotency_keys.c.key).where(idempotency_keys.c.created_at < NOW - age)
-    these = sa.tuple_(idempotency_keys.c.project, idempotency_keys.c.key).in_(old.limit(limit))
-    async with engine.begin() as connection:
-        return (await connection.execute(sa.delete(idempotency_keys).where(these))).rowcount
+    batch = old.limit(limit).with_for_update(skip_locked=True)
+    these = sa.tuple_(idempotency_keys.c.project, idempotency_keys.c.key).in_(batch)
+    forgotten, full = 0, True
+    while full:
+        # Each in a transaction of its own, which stays far below the limit of a statement.
+        async with engine.begin() as connection:
+            found = (await connection.execute(sa.delete(idempotency_keys).where(these))).rowcount
+        forgotten, full = forgotten + found, found >= limit
+    return forgotten
 
 
 async def _begin(request: Request, pending: _Pending) -> AsyncConnection:
