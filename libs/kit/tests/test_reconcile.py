@@ -218,6 +218,17 @@ async def test_a_lease_can_be_kept_by_its_owner_alone(engine: AsyncEngine) -> No
     assert await claim(engine) == []
 
 
+async def test_a_lease_that_was_given_back_is_not_taken_back(engine: AsyncEngine) -> None:
+    """As by a heartbeat that was on its way when the work ended."""
+    await make(engine)
+    lease = await claim_one(engine)
+    async with engine.begin() as connection:
+        assert await leases.record(connection, lamps, lease, generation=1, final=[], due_in=timedelta(0))
+    async with engine.begin() as connection:
+        assert not await leases.extend(connection, lamps, lease, ttl=TTL)
+    assert len(await claim(engine)) == 1
+
+
 async def test_one_bad_row_is_told_and_does_not_stop_the_others(
     engine: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:

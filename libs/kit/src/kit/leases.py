@@ -91,9 +91,11 @@ async def record(
 
 
 async def extend(connection: AsyncConnection, table: sa.Table, lease: Lease, *, ttl: timedelta) -> bool:
-    """Keep the lease for longer. False when it is somebody else's by now: stop working."""
+    """Keep the lease for longer. False when it is somebody else's by now, or was given back: stop working."""
     mine = sa.and_(table.c.id == lease.id, table.c.project == lease.project, table.c.fence == lease.fence)
-    kept = await connection.execute(sa.update(table).where(mine).values(lease_until=NOW + ttl))
+    # One that was given back a moment ago would otherwise be taken back, and hold the row up until it runs out.
+    held = table.c.lease_until.is_not(None)
+    kept = await connection.execute(sa.update(table).where(mine, held).values(lease_until=NOW + ttl))
     return kept.rowcount == 1
 
 
