@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -127,6 +128,12 @@ def test_the_memory_of_a_process_that_is_gone_is_none() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     assert children.resident(process.pid) == 0
+
+
+def test_memory_can_be_told_by_a_kernel_that_lists_no_children(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "statm").write_text("9 3 1 1 0 1 0\n")
+    assert children._by_proc(7, tmp_path) == 3 * resource.getpagesize()
 
 
 def test_memory_can_be_told_without_proc() -> None:

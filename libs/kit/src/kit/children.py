@@ -154,13 +154,16 @@ def resident(pid: int) -> int:
     return _by_proc(pid) if _HAS_PROC else _by_ps(pid)
 
 
-def _by_proc(pid: int) -> int:
+def _by_proc(pid: int, root: Path = Path("/proc")) -> int:
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_bytes().split()
+        pages = int((root / f"{pid}/statm").read_bytes().split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return pages * resource.getpagesize() + sum(_by_proc(int(child)) for child in children)
+    try:
+        children = (root / f"{pid}/task/{pid}/children").read_bytes().split()
+    except (FileNotFoundError, ProcessLookupError):
+        children = []  # not every kernel has this file: the child's own memory counts all the same
+    return pages * resource.getpagesize() + sum(_by_proc(int(child), root) for child in children)
 
 
 def _by_ps(pid: int) -> int:
