@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from worlds import INGEST, UPLOAD, World, pipeline_of
 
 from kit import migrations
+from kit.ids import uuid7
 from pipelines import actions
 from pipelines.domain.steps import Step
 from pipelines.store import results
@@ -106,6 +107,26 @@ async def test_old_runs_are_forgotten_with_their_steps(world: World, engine: Asy
     async with engine.begin() as connection:
         left = set((await connection.execute(sa.select(steps.c.run_id))).scalars())
     assert left == {new, under_way}
+
+
+async def test_however_many_runs_are_old_one_call_forgets_them(engine: AsyncEngine) -> None:
+    values = {"project": "blue", "pipeline": "p", "revision": 1, "parameters": {}, "subject": "ada", "role": "editor"}
+    over = {"phase": "succeeded", "finished_at": sa.func.now() - 2 * DAY}
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(runs), [{"id": uuid7(), **values} for _ in range(450)])
+        await connection.execute(sa.update(runs).values(over))
+    assert await actions.retire_runs(engine, DAY) == 450
+
+
+async def test_however_many_results_are_old_one_call_forgets_them(engine: AsyncEngine) -> None:
+    many = 2 * results.BATCH + 1
+    values = [{"project": "blue", "key": f"k{n}", "step_id": uuid7(), "outputs": {"x": n}} for n in range(many)]
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(results_table), values)
+        await connection.execute(sa.update(results_table).values(used_at=results_table.c.used_at - 2 * DAY))
+        await connection.execute(sa.insert(results_table), [values[0] | {"project": "red"}])
+    assert await results.prune(engine, DAY) == many
+    assert await results.prune(engine, DAY) == 0
 
 
 def test_the_migrations_make_what_the_tables_say(empty_database_url: str) -> None:

@@ -155,12 +155,15 @@ async def delete_run(connection: AsyncConnection, caller: Caller, run_id: uuid.U
 
 
 async def retire_runs(engine: AsyncEngine, age: timedelta) -> int:
-    """Forget runs that ended longer ago than that. Says how many."""
-    async with engine.begin() as connection:
-        old = await RunStore(connection).old(age, limit=OLD)
-        for run in old:
-            await _drop(connection, run)
-    return len(old)
+    """Forget runs that ended longer ago than that, some in each transaction, until none is left. Says how many."""
+    forgotten, full = 0, True
+    while full:
+        async with engine.begin() as connection:
+            old = await RunStore(connection).old(age, limit=OLD)
+            for run in old:
+                await _drop(connection, run)
+        forgotten, full = forgotten + len(old), len(old) == OLD
+    return forgotten
 
 
 async def go_on(connection: AsyncConnection, run: Run) -> bool:

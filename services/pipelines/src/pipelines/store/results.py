@@ -15,6 +15,8 @@ from pipelines.domain.steps import Step
 from pipelines.store.steps import StepStore
 from pipelines.store.tables import results
 
+BATCH = 1000
+
 
 @dataclass(frozen=True)
 class Mine:
@@ -83,10 +85,19 @@ class ResultStore:
 
 
 async def prune(engine: AsyncEngine, age: timedelta) -> int:
-    """Forget what nobody has used for so long. It is made again when it is needed. Says how many."""
+    """Forget what nobody has used for so long, some in each transaction. It is made again when it is needed.
+
+    Says how many.
+    """
     old = sa.and_(results.c.used_at < NOW - age, results.c.outputs.is_not(None))
-    async with engine.begin() as connection:
-        return (await connection.execute(sa.delete(results).where(old))).rowcount
+    some = sa.select(results.c.project, results.c.key).where(old).limit(BATCH).with_for_update(skip_locked=True).cte()
+    batch = sa.delete(results).where(results.c.project == some.c.project, results.c.key == some.c.key)
+    forgotten, full = 0, True
+    while full:
+        async with engine.begin() as connection:
+            gone = (await connection.execute(batch)).rowcount
+        forgotten, full = forgotten + gone, gone == BATCH
+    return forgotten
 
 
 def _is(project: str, key: str) -> sa.ColumnElement[bool]:
