@@ -61,8 +61,7 @@ async def running(limits: Limits = LIMITS, *program: str) -> AsyncIterator[Runne
 
 
 def runner_of(runners: Runners, project: str = "demo") -> Runner:
-    found = runners.of(project)
-    assert found is not None
+    [found] = runners.of(project)
     return found
 
 
@@ -93,7 +92,7 @@ async def test_projects_have_children_of_their_own_and_models_of_one_project_sha
         assert await ask(first) == await ask(other) != await ask(second)
         await other.close()
         await runners.close_idle()
-        assert runners.of("other") is None
+        assert runners.of("other") == []
         assert runner_of(runners).pid == mine
 
 
@@ -150,6 +149,74 @@ async def test_a_child_that_hangs_is_ended(made: Made) -> None:
                 return False
 
         await eventually(comes_back, LONG)
+
+
+TALKS = """
+import socket, sys, orjson, numpy as np
+from serving.runner import frames
+channel = socket.socket(fileno=int(sys.argv[1])).makefile("rwb")
+loads = 0
+def say(**said):
+    channel.write(frames.pack(said, [np.zeros(5).tobytes()] if "shape" in said else ()))
+    channel.flush()
+while head := channel.read(frames.HEAD.size):
+    header, body = frames.sizes(head)
+    asked, _ = orjson.loads(channel.read(header)), channel.read(body)
+    number, loads = asked["id"], loads + (asked["op"] == "load")
+"""
+SECOND_LOAD_HANGS = (
+    TALKS
+    + """
+    say(id=number, begun=True)
+    if asked["op"] == "predict":
+        say(id=number, ok=True, values=None, shape=None)
+    elif loads != 2:
+        say(id=number, ok=True, seconds=1.0)
+"""
+)
+ONE_AT_A_TIME = (
+    TALKS
+    + """
+    import time
+    say(id=number, begun=True)
+    time.sleep(0.5 * (asked["op"] == "predict"))
+    say(id=number, ok=True, seconds=1.0, values=None, shape=None)
+"""
+)
+HASTY = Limits(memory=4 << 30, load=timedelta(seconds=3), predict=timedelta(seconds=10))
+
+
+async def test_a_load_that_hangs_costs_those_that_answer_nothing(made: Made) -> None:
+    async with running(HASTY, SECOND_LOAD_HANGS) as runners:
+        first = await runners.load("demo", *made(REGRESSOR))
+        pid = runner_of(runners).pid
+        arrays = arrays_of(first.signature, {"rows": rows(5)})
+        hung = asyncio.create_task(runners.load("demo", *made(REGRESSOR, seed=1)))
+        answered = 0
+        while not hung.done():
+            await first.predict(arrays, 5)
+            answered += 1
+        assert answered > 10
+        with pytest.raises(RunnerGone, match="within 3 s"):
+            await hung
+        assert (await first.predict(arrays, 5)).values.tolist() == [0] * 5
+        second = await runners.load("demo", *made(REGRESSOR, seed=1))  # in a child of its own by now
+        assert len((await second.predict(arrays, 5)).values) == 5
+        kept, fresh = runners.of("demo")
+        assert kept.pid == pid != fresh.pid
+        await second.close()
+        await runners.close_idle()
+        assert runner_of(runners).pid == pid
+        assert len((await first.predict(arrays, 5)).values) == 5
+
+
+async def test_who_waits_for_its_turn_is_not_late(made: Made) -> None:
+    limits = Limits(memory=4 << 30, load=timedelta(seconds=10), predict=timedelta(seconds=1.2))
+    async with running(limits, ONE_AT_A_TIME) as runners:
+        models = [await runners.load("demo", *made(REGRESSOR, seed=seed)) for seed in range(4)]
+        arrays = arrays_of(models[0].signature, {"rows": rows(5)})
+        answers = await asyncio.gather(*(model.predict(arrays, 5) for model in models))  # the last after two seconds
+        assert [len(answer.values) for answer in answers] == [5] * 4
 
 
 async def test_bytes_that_are_no_model_are_refused_by_the_child(made: Made) -> None:

@@ -24,6 +24,10 @@ class Parent:
     def ask(self, header: dict[str, Any], *parts: bytes) -> tuple[dict[str, Any], bytes]:
         self._file.write(frames.pack({"id": 1, **header}, parts))
         self._file.flush()
+        assert self._hear()[0] == {"begun": True, "id": 1}
+        return self._hear()
+
+    def _hear(self) -> tuple[dict[str, Any], bytes]:
         head, body = frames.sizes(self._file.read(frames.HEAD.size))
         return orjson.loads(self._file.read(head)), self._file.read(body)
 

@@ -64,19 +64,38 @@ class Limits:
     predict: timedelta
 
 
+@dataclass
+class _Asked:
+    """A message to the child, whose answer is awaited."""
+
+    op: str
+    within: float
+    """Seconds from its turn, which the child says, to its answer; before, they are those of silence."""
+    deadline: asyncio.Timeout
+    answer: "asyncio.Future[tuple[dict[str, Any], bytes]]"
+    is_begun: bool = False
+
+    def renew(self) -> None:
+        if not self.deadline.expired():
+            self.deadline.reschedule(asyncio.get_running_loop().time() + self.within)
+
+
 class Runner:
-    """The child of one project. A task of its own starts it, and starts it again when it breaks off."""
+    """A child of a project. A task of its own starts it, and starts it again when it breaks off."""
 
     def __init__(self, limits: Limits, *, command: tuple[str, ...] = COMMAND) -> None:
         self._limits = limits
         self._command = command
         self._models: dict[str, dict[str, Any]] = {}
-        self._pending: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
+        self._loaded: set[str] = set()  # in this life of the child
+        self._pending: dict[int, _Asked] = {}
         self._numbers = itertools.count(1)
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._up = asyncio.Event()
         self._ending = asyncio.Event()
+        self.is_stuck = False
+        """Whether a load does not come to an end, while what was loaded before answers."""
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -92,25 +111,35 @@ class Runner:
                 await self._up.wait()
         except TimeoutError:
             raise RunnerGone("The process that runs models does not start.") from None
-        header, _ = await self._ask({**order, "op": "load", "model": model}, within=self._limits.load)
+        seconds = await self._load(model, order)
         self._models[model] = order
+        return seconds
+
+    async def _load(self, model: str, order: dict[str, Any]) -> float:
+        if self.is_stuck:
+            raise RunnerGone("The process that runs models loads none any more.")
+        header, _ = await self._ask({**order, "op": "load", "model": model}, within=self._limits.load)
+        self._loaded.add(model)
         return float(header["seconds"])
 
+    def has(self, model: str) -> bool:
+        """Whether it is loaded, or will be as soon as the child is started again."""
+        return model in self._models
+
     async def predict(self, model: str, arrays: Arrays) -> Prediction:
-        if not self._up.is_set():
-            # Asked while it starts, it would seem to hang, and be ended for that again and again.
+        if model not in self._loaded:
             raise ModelNotReady("The process that runs this model is being started.", retry_after=timedelta(seconds=1))
         columns, parts = frames.columns_of(arrays)
         header = {"op": "predict", "model": model, "columns": columns}
         answer, body = await self._ask(header, parts, within=self._limits.predict)
         return frames.prediction_of(answer, body)
 
-    async def unload(self, model: str) -> None:
+    def unload(self, model: str) -> None:
+        """Have it dropped when its turn comes. Nobody waits for that."""
         self._models.pop(model, None)
-        if not self._up.is_set():
-            return
-        with contextlib.suppress(errors.Error):
-            await self._ask({"op": "unload", "model": model}, within=self._limits.predict)
+        self._loaded.discard(model)
+        if self._writer is not None:
+            self._writer.write(frames.pack({"op": "unload", "model": model, "id": next(self._numbers)}))
 
     @property
     def is_empty(self) -> bool:
@@ -129,20 +158,31 @@ class Runner:
         if writer is None:
             raise RunnerGone("The process that runs this model broke off.", retry_after=timedelta(seconds=1))
         number = next(self._numbers)
+        seconds = within.total_seconds()
         answer = asyncio.get_running_loop().create_future()
-        self._pending[number] = answer
         try:
-            async with asyncio.timeout(within.total_seconds()):
+            async with asyncio.timeout(seconds) as deadline:
+                self._pending[number] = _Asked(header["op"], seconds, deadline, answer)
                 writer.write(frames.pack({**header, "id": number}, parts or ()))
                 await writer.drain()
                 return _checked(*await answer)
         except TimeoutError:
-            self._kill()  # it hangs, and with it all that waits for it
-            raise RunnerGone(f"The model did not answer within {within.total_seconds():g} s.") from None
+            self._give_up(number)
+            raise RunnerGone(f"The model did not answer within {seconds:g} s.") from None
         except ConnectionError:
             raise RunnerGone("The process that runs this model broke off.") from None
         finally:
             self._pending.pop(number, None)
+
+    def _give_up(self, late: int) -> None:
+        """End a child that hangs, and with it all that waits for it; but not for a load while others answer."""
+        if self._pending[late].op != "load" or not self._loaded:
+            self._kill()
+            return
+        self.is_stuck = True
+        for number, asked in self._pending.items():
+            if number != late and asked.op == "load" and not asked.answer.done():
+                asked.answer.set_exception(ConnectionResetError())  # its turn never comes
 
     async def _keep(self) -> None:
         """Start the child, see it end, start it again."""
@@ -183,6 +223,7 @@ class Runner:
         reader, self._writer = await asyncio.open_connection(sock=ours)
         if self._ending.is_set():
             return
+        self._up.set()
         async with asyncio.TaskGroup() as group:
             again = group.create_task(self._load_again())
             await self._hear(reader)
@@ -191,10 +232,16 @@ class Runner:
     async def _load_again(self) -> None:
         for model, order in list(self._models.items()):
             try:
-                await self._ask({**order, "op": "load", "model": model}, within=self._limits.load)
+                await self._load(model, order)
             except errors.Error as error:
+                self._models.pop(model, None)  # lost: who needs it has to bring it again
                 log.warning("model not loaded again", extra={"model": model[:100], "reason": error.detail})
-        self._up.set()
+            except asyncio.CancelledError:  # the child ended: loaded once more, it might end for that again
+                self._models.pop(model, None)
+                raise
+            else:
+                if model not in self._models:  # dropped meanwhile
+                    self.unload(model)
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, frames.FrameInvalid, ValueError):
@@ -202,20 +249,29 @@ class Runner:
                 header, body = frames.sizes(await reader.readexactly(frames.HEAD.size))
                 whole = await reader.readexactly(header + body)
                 said: dict[str, Any] = orjson.loads(whole[:header])
-                answer = self._pending.get(said["id"])
-                if answer is not None and not answer.done():
-                    answer.set_result((said, whole[header:]))
+                asked = self._pending.get(said["id"])
+                if asked is None or asked.answer.done():
+                    continue
+                for other in self._pending.values():
+                    if other is asked or (other.op == asked.op and not other.is_begun):
+                        other.renew()
+                if "begun" in said:
+                    asked.is_begun = True
+                else:
+                    asked.answer.set_result((said, whole[header:]))
 
     async def _bury(self) -> None:
         self._up.clear()
+        self._loaded.clear()
+        self.is_stuck = False
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
             self._writer = None
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(ConnectionResetError())
+        for asked in self._pending.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(ConnectionResetError())
         self._kill()
         if self._process is not None:
             await self._process.wait()
@@ -253,20 +309,27 @@ class InChild:
 
     async def close(self) -> None:
         await self._lane.drain()
-        await self._runner.unload(self._model)
+        self._runner.unload(self._model)
 
 
 class Runners:
-    """The runner children of this process, one for each project that needs one."""
+    """The runner children of this process: one for each project that needs one.
+
+    A model that did not come through its load gets a child of its own for the next one, which is kept if it does;
+    so does whatever is to be loaded while a load in the project's child is stuck.
+    """
 
     def __init__(self, limits: Limits, *, waiting: int, command: tuple[str, ...] = COMMAND) -> None:
         self._limits = limits
         self._waiting = waiting
         self._command = command
-        self._of: dict[str, Runner] = {}
+        self._of: dict[str, list[Runner]] = {}
+        self._suspects: set[tuple[str, str]] = set()
 
     async def load(self, project: str, target: Target, path: Path) -> InChild:
-        runner = self._of.setdefault(project, Runner(self._limits, command=self._command))
+        suspect = (project, target.file.digest)
+        alone = suspect in self._suspects
+        runner = self._fresh(project) if alone else self._shared(project)
         model = f"{target.file.digest} {next(_NAMES)}"
         order = {
             "path": str(path),
@@ -274,21 +337,43 @@ class Runners:
             "signature": dict(target.signature),
             "example": [dict(row) for row in target.example[:1]],
         }
-        await runner.load(model, order)
+        try:
+            await runner.load(model, order)
+        except RunnerGone:
+            self._suspects.add(suspect)
+            raise
+        finally:
+            if alone and runner.is_empty:
+                self._of[project].remove(runner)
+                await runner.close()
+        self._suspects.discard(suspect)
         return InChild(Signature.from_json(target.signature), runner, model, waiting=self._waiting)
 
-    def of(self, project: str) -> Runner | None:
-        """The project's child, if it has one."""
-        return self._of.get(project)
+    def _fresh(self, project: str) -> Runner:
+        runner = Runner(self._limits, command=self._command)
+        self._of.setdefault(project, []).append(runner)
+        return runner
+
+    def _shared(self, project: str) -> Runner:
+        return next((it for it in self.of(project) if not it.is_stuck), None) or self._fresh(project)
+
+    def of(self, project: str) -> list[Runner]:
+        """The project's children."""
+        return self._of.get(project, [])
 
     async def close_idle(self) -> None:
         """End the children that run no model any more."""
-        for project in [project for project, runner in self._of.items() if runner.is_empty]:
-            await self._of.pop(project).close()
+        for project, runners in list(self._of.items()):
+            for runner in [runner for runner in runners if runner.is_empty]:
+                runners.remove(runner)
+                await runner.close()
+            if not runners:
+                del self._of[project]
 
     async def close(self) -> None:
-        for runner in self._of.values():
-            await runner.close()
+        for runners in self._of.values():
+            for runner in runners:
+                await runner.close()
         self._of.clear()
 
 

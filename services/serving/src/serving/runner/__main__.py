@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Loaded:
                 pool.submit(self._do, header, body).add_done_callback(_must_not_fail)
 
     def _do(self, header: dict[str, Any], body: bytes) -> None:
+        self._say({"begun": True}, header["id"])
         try:
             said, parts = getattr(self, f"_{header['op']}")(header, body)
         except MemoryError:
@@ -52,8 +54,11 @@ class Loaded:
             said, parts = {"ok": False, "kind": "corrupt", "detail": error.detail}, []
         except Exception as error:  # noqa: BLE001 - an estimator may raise anything; whoever asked must hear of it
             said, parts = {"ok": False, "kind": "failed", "detail": f"{type(error).__name__}: {error}"[:300]}, []
+        self._say({"ok": True, **said}, header["id"], parts)
+
+    def _say(self, said: dict[str, Any], number: int, parts: Sequence[bytes] = ()) -> None:
         with self._turn:
-            self._channel.sendall(frames.pack({"ok": True, **said, "id": header["id"]}, parts))
+            self._channel.sendall(frames.pack({**said, "id": number}, parts))
 
     def _load(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
         content = Path(header["path"]).read_bytes()

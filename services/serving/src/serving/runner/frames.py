@@ -3,7 +3,8 @@
 to the child    {"id", "op": "load", "model", "path", "digest", "signature", "example"}
                 {"id", "op": "unload", "model"}
                 {"id", "op": "predict", "model", "columns": [{"name", "kind", "size"}]} + the columns' bytes
-from the child  {"id", "ok": true, "seconds"?, "values"?, "scores"?} + the scores' bytes
+from the child  {"id", "begun": true}, when its turn has come; then
+                {"id", "ok": true, "seconds"?, "values"?, "scores"?} + the scores' bytes
                 {"id", "ok": false, "kind": "absent" | "memory" | "corrupt" | "failed", "detail"}
 """
 
