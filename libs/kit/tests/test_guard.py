@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import Receive, Scope, Send
 
 from kit import errors
@@ -68,6 +69,10 @@ async def of_attempt(scope: Scope, token: str) -> Caller:
         raise errors.Unauthenticated("The attempt is over.")
     if token == "tya_unsure":
         raise errors.Unavailable("The database is not answering.")
+    if token == "tya_crowded":
+        raise PoolTimeout("no connection")
+    if token == "tya_defect":
+        raise ValueError("a defect of ours")
     return Caller("demo", Role.VIEWER, "attempt-1", "trainer")
 
 
@@ -144,6 +149,15 @@ async def test_what_is_internal_is_not_there_for_others(client: httpx2.AsyncClie
 async def test_identity_comes_from_the_token_alone(client: httpx2.AsyncClient, key_folder: KeyFolder) -> None:
     headers = {**key_folder.headers("doors"), "x-project": "other", "host": "x/v1/open", "x-forwarded-for": "a"}
     assert (await client.get("/v1/look?project=other", headers=headers)).json() == "demo ada gateway"
+
+
+@pytest.mark.parametrize(("token", "status"), [("tya_crowded", 503), ("tya_defect", 500)])
+async def test_an_authenticator_without_its_database_says_so(
+    client: httpx2.AsyncClient, token: str, status: int
+) -> None:
+    answer = await client.get("/v1/look", headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == status
+    assert ("retry-after" in answer.headers) is (status == 503)
 
 
 @pytest.mark.parametrize(

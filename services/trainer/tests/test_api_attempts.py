@@ -1,17 +1,22 @@
 """What the program in a job may say with its token, and that the token is dead with its attempt."""
 
+import socket
+import uuid
 from typing import Any
 
 import httpx2
 import pytest
 from makers import add_job
+from pydantic import SecretStr
 from requests_made import TTL, grant
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import leases
 from kit.app import Service
 from kit.testing import KeyFolder, client_of
+from trainer.app import create_app
 from trainer.domain.leased import AttemptPhase, Ending
+from trainer.settings import Settings
 from trainer.store import tables
 from trainer.store.attempts import AttemptStore, Granted
 
@@ -140,3 +145,17 @@ async def test_the_job_is_not_woken_by_reports(
     await say(client, granted, "logs", {"entries": [LINE]})
     async with engine.begin() as connection:
         assert await leases.lease_due(connection, tables.jobs, 1, ttl=TTL) == []
+
+
+async def test_without_a_database_a_token_is_neither_refused_nor_a_failure(
+    settings: Settings, key_folder: KeyFolder
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # where nobody listens, as soon as this is closed
+    nowhere = settings.model_copy(
+        update={"database_url": SecretStr(f"postgresql+psycopg://trainer@127.0.0.1:{port}/trainer")}
+    )
+    async with client_of(create_app(nowhere), {"authorization": "Bearer tya_x"}) as client:
+        answer = await client.post(f"/internal/v1/attempts/{uuid.uuid4()}/heartbeat", json={})
+    assert (answer.status_code, answer.json()["code"]) == (503, "dependency-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1

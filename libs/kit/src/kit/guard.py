@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kit import errors
 from kit.bodies import answer_problem
 from kit.callers import Access, Caller
+from kit.problems import is_lost_database
 from kit.routes import RouteTable
 
 Authenticator = Callable[[Scope, str], Awaitable[Caller]]
@@ -43,6 +44,11 @@ class Guard:
         try:
             await self._admit(scope, match.access if match else None, known=match is not None)
         except errors.Error as exc:
+            await answer_problem(scope, send, exc)
+            return
+        except Exception as exc:
+            if not is_lost_database(exc):  # an authenticator asks one
+                raise
             await answer_problem(scope, send, exc)
             return
         await self._app(scope, receive, send)
