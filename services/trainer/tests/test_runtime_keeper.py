@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,16 @@ def fitting(tmp_path: Path, attempt: Attempt) -> Iterator["subprocess.Popen[byte
     yield process
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """As they were: a keeper has the signals of its process to itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    while signal.sigpending() & keeper.HEARD:
+        signal.sigwait(keeper.HEARD)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def program_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
@@ -84,6 +95,16 @@ def test_a_folder_is_never_worked_in_twice(fitting: "subprocess.Popen[bytes]", t
     assert keeper.pid_of(tmp_path) == fitting.pid
 
 
+def test_a_look_at_the_claim_keeps_nobody_from_taking_it(signals: None, tmp_path: Path, attempt: Attempt) -> None:
+    prepare(tmp_path, attempt.url, train=flights(200), held_out=flights(50, 1), target="nothing")
+    probe = os.open(tmp_path / keeper.CLAIM_FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(probe, fcntl.LOCK_SH)
+    later = threading.Timer(0.2, os.close, [probe])
+    later.start()
+    assert keeper.keep(tmp_path, None) == Exit.USER_ERROR
+    later.join()
+
+
 def test_a_program_without_a_runner_is_told_to_stop_after_a_while(tmp_path: Path, attempt: Attempt) -> None:
     prepare(tmp_path, attempt.url, train=flights(3000), held_out=flights(300, 1), estimator=LONG)
     lock = tmp_path / "runner.lock"
@@ -97,16 +118,6 @@ def test_a_program_without_a_runner_is_told_to_stop_after_a_while(tmp_path: Path
     os.close(held)  # the runner is gone
     assert process.wait(30) == Exit.STOPPED
     assert keeper.exit_code_of(tmp_path) == Exit.STOPPED
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """As they were: a keeper has the signals of its process to itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    while signal.sigpending() & keeper.HEARD:
-        signal.sigwait(keeper.HEARD)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_keeper_in_this_process_waits_for_its_program(signals: None, tmp_path: Path, attempt: Attempt) -> None:

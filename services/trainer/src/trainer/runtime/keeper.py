@@ -28,6 +28,8 @@ ORPHAN = 30.0
 LAST_WORD = 10.0
 """… and how long it has for that."""
 TICK = 1.0
+PROBED = 1.0
+"""Seconds after which a lock is not one of a probe."""
 ADDRESSES = 16 << 30
 FILES = 8 << 30
 _PR_SET_PDEATHSIG = 1
@@ -37,7 +39,7 @@ HEARD = {signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM}
 def keep(folder: Path, runner_lock: Path | None, *, orphan: float = ORPHAN) -> int:
     """Run the program in this folder to its end. Says its exit code."""
     claim = os.open(folder / CLAIM_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    if not _taken(claim, fcntl.LOCK_EX) or (folder / PID_FILE).exists():
+    if not _claimed(claim) or (folder / PID_FILE).exists():
         return TAKEN
     _write(folder / PID_FILE, str(os.getpid()))
     # Before the fork, so that no signal is lost: each is asked for, one after the other.
@@ -127,6 +129,16 @@ def _is_locked(path: Path) -> bool:
         return not _taken(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def _claimed(descriptor: int) -> bool:
+    """Whether the claim is ours now. Who only looks whether there is one has the lock for a moment too."""
+    ends = time.monotonic() + PROBED
+    while not _taken(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(PROBED / 100)
+    return True
 
 
 def _taken(descriptor: int, kind: int) -> bool:
