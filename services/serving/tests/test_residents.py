@@ -13,7 +13,7 @@ from models.onnx_models import OnnxModel
 from models.rows import arrays_of
 from models.signature import Arrays, ModelOutputInvalid, Prediction, Signature
 from serving.replica.residents import ON_LOOP, Here
-from serving.replica.warming import example_of, warm
+from serving.runner.warming import example_of, warm
 
 
 class Noting:

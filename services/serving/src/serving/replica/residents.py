@@ -16,7 +16,7 @@ from models.signature import Arrays, Prediction, Signature
 from serving.domain.revisions import Target
 from serving.replica.files import Files
 from serving.replica.lanes import Lane
-from serving.replica.warming import warm
+from serving.runner.warming import warm
 
 ON_LOOP = 200e-6
 """Seconds of computing that a request may take on the event loop."""

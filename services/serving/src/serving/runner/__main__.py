@@ -22,8 +22,8 @@ from models import formats
 from models.signature import Signature
 from models.skops_models import SkopsModel
 from serving.domain.revisions import File, Target
-from serving.replica.warming import warm
 from serving.runner import frames
+from serving.runner.warming import warm
 
 PR_SET_PDEATHSIG = 1
 
