@@ -185,6 +185,7 @@ class Slow:
         self.signature = trained().signature
         self.asked = asyncio.Event()
         self.was_given_up = False
+        self.is_lost = False
 
     def is_quick(self, rows: int) -> bool:
         return False

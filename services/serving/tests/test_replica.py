@@ -1,6 +1,7 @@
 """What a process that answers does: verified files, takeovers without a failed request, and going on alone."""
 
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -231,6 +232,28 @@ async def test_a_model_that_comes_slowly_keeps_no_other_from_its_next_one(servin
     await serving.http.delete("/v1/deployments/late")
     registry.slow["/models/slow/versions/1/files"].set()
     await serving.settled("slow")
+
+
+def runner_child() -> int:
+    """The one that this process has."""
+    listed = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    [found] = [pid for pid in listed if b"serving.runner" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(found)
+
+
+async def test_a_model_that_a_new_child_cannot_load_again_is_brought_again(
+    settings: Make, key_folder: KeyFolder, registry: Registry, engine: AsyncEngine
+) -> None:
+    registry.register("late", trained(twin=False))
+    async with Serving.started(settings(), key_folder) as it:
+        await it.deploy("late", "late")
+        expected = (await it.predict("late", rows(3))).json()
+        [path] = (settings().work_dir / "models").iterdir()
+        path.write_bytes(b"damaged")
+        os.kill(runner_child(), signal.SIGKILL)
+        await it.answers_with_patience("late", ROW, 1)
+        assert (await it.predict("late", rows(3))).json() == expected
+        await eventually(lambda: it.settled("late"))
 
 
 async def test_a_state_that_cannot_be_read_is_no_state(

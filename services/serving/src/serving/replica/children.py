@@ -298,6 +298,10 @@ class InChild:
         self._model = model
         self._lane = Lane(self._ask, waiting=waiting)
 
+    @property
+    def is_lost(self) -> bool:
+        return not self._runner.has(self._model)
+
     def is_quick(self, rows: int) -> bool:
         return False
 

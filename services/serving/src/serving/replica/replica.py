@@ -185,7 +185,7 @@ class Replica:
     def _is_due(self, desired: Desired) -> bool:
         live = self._table.of(desired.deployment)
         trouble = self._trouble.get(desired.deployment)
-        served = live is not None and live.desired.revision == desired.revision
+        served = live is not None and live.desired.revision == desired.revision and not live.is_lost
         waits = trouble is not None and time.monotonic() < trouble.next_at
         return not served and not waits and desired.deployment not in self._bringing
 
@@ -210,7 +210,7 @@ class Replica:
     async def _resident(self, project: str, target: Target) -> Resident:
         key = identity_of(project, target)
         async with self._turn, self._locks[key]:
-            if key not in self._residents:
+            if key not in self._residents or self._residents[key].is_lost:
                 with LOADS.time():
                     self._residents[key] = await self._loader.load(project, target)
             return self._residents[key]
@@ -260,7 +260,7 @@ class Replica:
 
     def _observation(self, desired: Desired) -> Observation:
         live = self._table.of(desired.deployment)
-        serving = None if live is None else live.desired.revision
+        serving = None if live is None or live.is_lost else live.desired.revision
         trouble = self._trouble.get(desired.deployment)
         if trouble is None:
             return Observation(desired.revision, serving)

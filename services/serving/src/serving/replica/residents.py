@@ -27,6 +27,11 @@ class Resident(Protocol):
 
     signature: Signature
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it does not answer any more, and never will: it has to be loaded anew."""
+        ...
+
     def is_quick(self, rows: int) -> bool:
         """Whether it answers so soon that nothing else can happen meanwhile."""
         ...
@@ -56,6 +61,10 @@ class Here:
         self._model = model
         self._pool = pool
         self._lane = Lane(self._on_thread, waiting=waiting)
+
+    @property
+    def is_lost(self) -> bool:
+        return False
 
     def is_quick(self, rows: int) -> bool:
         return self.cost * rows <= ON_LOOP

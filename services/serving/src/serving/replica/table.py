@@ -61,6 +61,11 @@ class Live:
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether one of its models has to be loaded anew."""
+        return any(one.resident.is_lost for one in self.answering)
+
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""
         return self.answering[choose(self.weights, request_id)]
