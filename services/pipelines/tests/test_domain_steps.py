@@ -1,13 +1,16 @@
 """What is done next about a step, and what its failures mean."""
 
+import tomllib
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kit import errors
 from pipelines.domain.definitions import StepSpec
+from pipelines.domain.kinds import RELEASE, VERSIONS
 from pipelines.domain.steps import (
     PATIENCE,
     TRIES,
@@ -69,6 +72,22 @@ def test_a_key_is_of_project_kind_and_inputs_in_any_order() -> None:
     assert key == key_of("blue", "train", {"b": 2, "a": 1})
     assert len({key, key_of("red", "train", {"a": 1, "b": 2}), key_of("blue", "ingest", {"a": 1, "b": 2})}) == 3
     assert key != key_of("blue", "train", {"a": 1, "b": 3})
+
+
+def test_what_another_release_or_another_version_of_a_kind_made_is_not_equal() -> None:
+    keys = [
+        key_of("blue", "train", {"a": 1}, release=release, versions={"train": version})
+        for release, version in (("1.0", 1), ("1.1", 1), ("1.0", 2))
+    ]
+    assert len(set(keys)) == 3
+    assert key_of("blue", "train", {"a": 1}) == key_of("blue", "train", {"a": 1}, release=RELEASE, versions=VERSIONS)
+
+
+def test_the_packages_of_the_suite_have_one_version() -> None:
+    """So the release of pipelines is that of the trainer and of the parser, which it cannot ask."""
+    root = Path(__file__).parents[3]
+    found = [*root.glob("services/*/pyproject.toml"), *root.glob("libs/*/pyproject.toml")]
+    assert {tomllib.loads(file.read_text())["project"]["version"] for file in found} == {RELEASE}
 
 
 @pytest.mark.parametrize("kind", ["gate", "promote", "deploy"])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import metadata
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -136,7 +137,9 @@ KINDS: Mapping[str, type[With]] = {
     "deploy": Deploy,
 }
 VERSIONS: Mapping[str, int] = {"ingest": 1, "train": 1}
-"""Of the kinds whose results are reused: raised when the same `with` comes to mean something else."""
+"""Of the kinds whose results are reused: raised by whoever changes what one of them makes of the same `with`."""
+RELEASE = metadata.version("trainyard-pipelines")
+"""Of the suite, whose packages have one version: who computes for us is of this release, too, but for an upgrade."""
 TIMEOUTS: Mapping[str, timedelta] = {
     "ingest": timedelta(hours=2),
     "train": timedelta(days=7),

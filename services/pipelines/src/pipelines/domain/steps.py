@@ -12,7 +12,7 @@ import orjson
 
 from kit import errors
 from pipelines.domain.definitions import StepSpec
-from pipelines.domain.kinds import VERSIONS
+from pipelines.domain.kinds import RELEASE, VERSIONS
 
 
 class StepPhase(enum.StrEnum):
@@ -150,11 +150,21 @@ def next_step(seen: Sight) -> Next:
     return Work() if step.elected else Elect()
 
 
-def key_of(project: str, kind: str, inputs: Mapping[str, Any]) -> str | None:
-    """What tells two equal steps: project, kind, inputs with digests for what they name. None: it is always done."""
-    if kind not in VERSIONS:
+def key_of(
+    project: str,
+    kind: str,
+    inputs: Mapping[str, Any],
+    *,
+    release: str = RELEASE,
+    versions: Mapping[str, int] = VERSIONS,
+) -> str | None:
+    """What tells two equal steps: project, kind and what computes it, inputs with digests for what they name.
+
+    None: it is always done.
+    """
+    if kind not in versions:
         return None
-    document = [project, f"{kind}@{VERSIONS[kind]}", dict(inputs)]
+    document = [project, f"{kind}@{versions[kind]}", release, dict(inputs)]
     return f"sha256:{hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()}"
 
 
