@@ -41,6 +41,14 @@ def test_bytes_can_be_uploaded_too(suite: FakeSuite, client: Client) -> None:
     assert suite.asked[1].json["compression"] is None
 
 
+def test_an_upload_is_deleted_by_itself_or_by_its_name(suite: FakeSuite, client: Client) -> None:
+    suite.on("POST", "/v1/uploads", Answer(201, {"upload": things.DIGEST, "size": 3}))
+    suite.on("DELETE", f"/v1/uploads/{things.DIGEST}", Answer(204))
+    client.uploads.delete(client.uploads.create(b"a,b"))
+    client.uploads.delete(things.DIGEST)
+    assert len(suite.of("DELETE", f"/v1/uploads/{things.DIGEST}")) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [

@@ -19,6 +19,7 @@ async def test_every_route_asks_who_is_there(app: Service) -> None:
 
 WRITES = {
     "upload": ("POST", "/v1/uploads"),
+    "delete an upload": ("DELETE", f"/v1/uploads/{DIGEST}"),
     "create a dataset": ("POST", "/v1/datasets"),
     "change a dataset": ("PUT", "/v1/datasets/flights"),
     "delete a dataset": ("DELETE", "/v1/datasets/flights"),
@@ -59,6 +60,7 @@ async def test_another_projects_things_are_not_there(
         assert (await other.delete("/v1/datasets/flights/versions/1")).status_code == 404
         assert (await other.get("/v1/datasets")).json()["items"] == []
         await other.post("/v1/datasets", json={"name": "flights"})
+        assert (await other.delete(f"/v1/uploads/{upload}")).status_code == 404
         refused = await other.post("/v1/datasets/flights/versions", json={"upload": upload})
         assert (refused.status_code, refused.json()["code"]) == (422, "upload-not-found")
     assert (await client.get("/v1/datasets/flights/versions/1")).status_code == 200

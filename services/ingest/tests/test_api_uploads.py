@@ -1,7 +1,9 @@
 """Uploads on the wire."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
@@ -12,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ingest.app import create_app
 from ingest.settings import Settings
 from ingest.store.tables import uploads
-from kit.tables import blobs
+from kit.blobs import BlobStore, collect
+from kit.tables import audit, blobs
 from kit.testing import KeyFolder, client_of
 
 DATA = b"a,b\n1,2\n"
@@ -142,6 +145,52 @@ async def test_a_project_keeps_so_many_uploads_open(
         await client.post("/v1/datasets", json={"name": "d"})
         await client.post("/v1/datasets/d/versions", json={"upload": f"sha256:{hashlib.sha256(b'1').hexdigest()}"})
         assert (await client.post("/v1/uploads", content=b"3")).status_code == 201
+
+
+async def test_a_deleted_upload_counts_no_more_and_its_bytes_go(
+    engine: AsyncEngine, settings: Settings, key_folder: KeyFolder, store: BlobStore
+) -> None:
+    few = settings.model_copy(update={"open_uploads": 1})
+    async with client_of(create_app(few), key_folder.headers("ingest", project="blue")) as client:
+        await client.post("/v1/datasets", json={"name": "d"})
+        assert (await client.post("/v1/uploads", content=DATA)).status_code == 201
+        assert (await client.delete(f"/v1/uploads/{DIGEST}")).status_code == 204
+        again = await client.delete(f"/v1/uploads/{DIGEST}")
+        assert (again.status_code, again.json()["code"]) == (404, "upload-unknown")
+        none = await client.post("/v1/datasets/d/versions", json={"upload": DIGEST})
+        assert (none.status_code, none.json()["code"]) == (422, "upload-not-found")
+        assert (await client.post("/v1/uploads", content=b"3")).status_code == 201
+        await collect(engine, store, settle=timedelta(0))
+        assert [path.read_bytes() for path in objects(settings)] == [b"3"]
+    async with engine.begin() as connection:
+        done = await connection.execute(sa.select(audit.c.action).where(audit.c.noun == "upload").order_by(audit.c.id))
+    assert list(done.scalars()) == ["create", "delete", "create"]
+
+
+async def test_an_upload_that_a_version_uses_stays(client: httpx2.AsyncClient, engine: AsyncEngine) -> None:
+    path = f"/v1/uploads/{DIGEST}"
+    await client.post("/v1/datasets", json={"name": "d"})
+    for again in (False, True):  # sent again it is one of those that wait, too
+        await client.post("/v1/uploads", content=DATA)
+        if not again:
+            await client.post("/v1/datasets/d/versions", json={"upload": DIGEST})
+        refused = await client.delete(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "upload-in-use")
+        assert (refused.json()["used_by"], "d@1" in refused.json()["detail"]) == (["d@1"], True)
+    assert (await client.delete("/v1/datasets/d/versions/1")).status_code == 204
+    assert (await client.delete(path)).status_code == 204
+    assert (await client.delete("/v1/uploads/none")).status_code == 422
+
+
+async def test_a_version_and_the_end_of_its_upload_at_once_are_never_both(client: httpx2.AsyncClient) -> None:
+    await client.post("/v1/datasets", json={"name": "d"})
+    for number in range(5):
+        data = f"a\n{number}\n".encode()
+        digest = (await client.post("/v1/uploads", content=data)).json()["upload"]
+        made, deleted = await asyncio.gather(
+            client.post("/v1/datasets/d/versions", json={"upload": digest}), client.delete(f"/v1/uploads/{digest}")
+        )
+        assert (made.status_code, deleted.status_code) in {(202, 409), (422, 204), (503, 204)}
 
 
 async def test_what_the_store_cannot_take_now_may_be_sent_again(

@@ -33,6 +33,10 @@ class Uploads:
         headers = {"Content-Type": "application/octet-stream"}
         return Upload.of(self._wire.request("POST", "/v1/uploads", body=body, headers=headers).json())
 
+    def delete(self, upload: Upload | str) -> None:
+        """Delete one that waits for a version; a used one is a Conflict."""
+        self._wire.delete(f"/v1/uploads/{upload.upload if isinstance(upload, Upload) else upload}")
+
 
 class Datasets:
     """Names for lines of immutable tables."""

@@ -18,7 +18,9 @@ from ingest.domain.versions import (
     Source,
     TooManyUploads,
     UploadEmpty,
+    UploadInUse,
     UploadNotFound,
+    UploadUnknown,
     Version,
     VersionHeld,
     VersionNotFound,
@@ -37,6 +39,8 @@ SERVICE = "ingest"
 KEPT = timedelta(hours=24)
 """How long an upload is kept that no version was made of."""
 MANY = 100_000
+SHOWN = 20
+"""Users that a refusal names in its sentence."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,24 @@ async def record_upload(connection: AsyncConnection, caller: Caller, blob: Blob)
     await blobs.record(connection, caller.project, blob)
     await VersionStore(connection).note_upload(caller.project, blob.digest)
     await audit.record(connection, caller, "create", "upload", blob.digest, {"size": blob.size})
+
+
+async def delete_upload(connection: AsyncConnection, caller: Caller, digest: str) -> None:
+    """Forget an upload that nobody made a version of, and its bytes with it.
+
+    Raises:
+        UploadInUse: a version is made of these bytes.
+        UploadUnknown: there is no such upload (any more).
+    """
+    store = VersionStore(connection)
+    waited = await store.close_upload(caller.project, digest)
+    if users := await store.users_of(caller.project, digest):
+        shown = ", ".join(users[:SHOWN]) + (f" and {len(users) - SHOWN} more" if len(users) > SHOWN else "")
+        raise UploadInUse(f"The upload {digest} is in use by {shown}.", used_by=users)
+    if not waited:
+        raise UploadUnknown(f"There is no upload {digest}.")
+    await store.condemn(caller.project, digest)
+    await audit.record(connection, caller, "delete", "upload", digest, {})
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
-from ingest.actions import record_upload
+from ingest import actions
 from ingest.api.bodies import chunks_of
 from ingest.api.schemas import Digest, UploadOut
 from ingest.api.state import PartsDep
 from kit import idempotency
 from kit.callers import CallerDep, Role, requires
-from kit.db import Engine
+from kit.db import Engine, Transaction
 from kit.failpoints import failpoint
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=idempotency.Route)
@@ -39,6 +39,16 @@ async def upload(
         uploads.counted(caller, blob),
         idempotency.effect(request, engine, caller, blob.digest) as connection,
     ):
-        await record_upload(connection, caller, blob)
+        await actions.record_upload(connection, caller, blob)
         failpoint("ingest.upload.before_commit")
     return UploadOut(upload=blob.digest, size=blob.size)
+
+
+@router.delete("/{digest}", status_code=204)
+@requires(Role.EDITOR)
+async def delete_upload(digest: Annotated[Digest, Path()], caller: CallerDep, transaction: Transaction) -> None:
+    """Delete an upload that waits for a version. 409 when a version uses it.
+
+    Its bytes go some minutes later; until then the same ones are not taken again.
+    """
+    await actions.delete_upload(transaction, caller, digest)

@@ -27,7 +27,7 @@ from ingest.store.tables import numbers, uploads, versions
 from kit import leases
 from kit.db import NOW
 from kit.ids import uuid7
-from kit.tables import blob_links
+from kit.tables import blob_links, blobs
 
 _CONTENTS = TypeAdapter(Contents)
 COLUMNS = [
@@ -185,11 +185,30 @@ class VersionStore:
         renewed = statement.on_conflict_do_update(index_elements=["project", "digest"], set_={"created_at": NOW})
         await self._connection.execute(renewed)
 
-    async def close_upload(self, project: str, digest: str) -> None:
-        """A version is made of the upload: it waits no more, whatever becomes of the version."""
-        await self._connection.execute(
+    async def close_upload(self, project: str, digest: str) -> bool:
+        """A version is made of the upload: it waits no more, whatever becomes of the version. Says whether it did."""
+        closed = await self._connection.execute(
             sa.delete(uploads).where(uploads.c.project == project, uploads.c.digest == digest)
         )
+        return closed.rowcount == 1
+
+    async def users_of(self, project: str, digest: str) -> list[str]:
+        """The versions that link these bytes. None is added until this transaction ends."""
+        this = sa.and_(blobs.c.project == project, blobs.c.digest == digest)
+        await self._connection.execute(sa.select(blobs.c.digest).where(this).with_for_update())
+        # A second statement, so a second snapshot: it sees the links that were made before the row was locked.
+        links = sa.and_(blob_links.c.project == project, blob_links.c.digest == digest)
+        owner = sa.func.concat("dataset-version:", sa.cast(versions.c.id, sa.Text))
+        query = sa.select(versions.c.dataset, versions.c.number).where(
+            versions.c.project == project, owner.in_(sa.select(blob_links.c.owner).where(links))
+        )
+        found = await self._connection.execute(query.order_by(versions.c.dataset, versions.c.number))
+        return [f"{row.dataset}@{row.number}" for row in found]
+
+    async def condemn(self, project: str, digest: str) -> None:
+        """Let the next collection have the bytes, which nothing links and whose row is locked."""
+        live = sa.and_(blobs.c.project == project, blobs.c.digest == digest, blobs.c.state == "live")
+        await self._connection.execute(sa.update(blobs).where(live).values(state="dying", dying_since=NOW))
 
     async def open_uploads(self, project: str, *, since: timedelta) -> int:
         """How many uploads are kept for a version that nobody has made of them yet."""
