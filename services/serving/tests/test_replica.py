@@ -111,6 +111,10 @@ def test_a_replica_is_who_it_was(files: Any) -> None:
     assert kept.remembered() is None
     kept.remember(b"state")
     assert kept.remembered() == b"state"
+    path: Path = kept.path("x").parents[1] / "served.json"
+    path.write_bytes(b"written by nobody")
+    kept.remember(b"state")  # it is kept already: a disk that takes nothing more is not asked
+    assert path.read_bytes() == b"written by nobody"
 
 
 async def test_what_is_served_is_served_again_with_everybody_away_and_the_rest_comes_with_them(
@@ -254,6 +258,25 @@ async def test_a_model_that_a_new_child_cannot_load_again_is_brought_again(
         await it.answers_with_patience("late", ROW, 1)
         assert (await it.predict("late", rows(3))).json() == expected
         await eventually(lambda: it.settled("late"))
+
+
+async def test_a_disk_that_takes_nothing_more_keeps_nobody_from_answering(
+    settings: Make, key_folder: KeyFolder, registry: Registry, engine: AsyncEngine
+) -> None:
+    registry.register("late", trained())
+    async with Serving.started(settings(), key_folder) as first:
+        await first.deploy("late", "late@1")
+    work = settings().work_dir
+    kept = (work / "served.json").read_bytes()
+    (work / "served.json.part").mkdir()  # every attempt to write it fails
+    registry.register("late", trained(seed=1))
+    async with Serving.started(settings(), key_folder) as second:
+        assert await second.version("late", ROW) == 1
+        await second.deploy("late", "late@2")
+        assert await second.version("late", ROW) == 2
+    assert (work / "served.json").read_bytes() == kept
+    async with Serving.started(settings(database_url=NO_DATABASE), key_folder, reconciles=False) as third:
+        assert await third.version("late", ROW) == 1
 
 
 async def test_a_state_that_cannot_be_read_is_no_state(

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import AsyncIterator, Collection
@@ -44,14 +45,17 @@ class Files:
         self._folder = work / FOLDER
         self._source = source
         self._largest = largest
+        self._kept: bytes | None = None
 
     def prepare(self) -> None:
         """Make the folder, for this user alone."""
         for folder in (self._work, self._folder):
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            folder.chmod(PRIVATE)
-        for leftover in self._folder.glob("*.part"):
-            leftover.unlink()
+            if stat.S_IMODE(folder.stat().st_mode) != PRIVATE:
+                folder.chmod(PRIVATE)
+        with suppress(OSError):  # a disk that takes nothing still has what is served
+            for leftover in self._folder.glob("*.part"):
+                leftover.unlink()
 
     def path(self, digest: str) -> Path:
         """Where the file of this digest is, if it is here."""
@@ -78,9 +82,11 @@ class Files:
         with suppress(FileNotFoundError):
             content = path.read_bytes()
             if digest == f"sha256:{hashlib.sha256(content).hexdigest()}":
-                os.utime(path)
+                with suppress(OSError):
+                    os.utime(path)
                 return content
-            path.unlink()
+            with suppress(OSError):
+                path.unlink()
         return None
 
     async def _fetch(self, project: str, target: Target) -> None:
@@ -117,16 +123,23 @@ class Files:
         return len(old)
 
     def remember(self, content: bytes) -> None:
-        """Keep what is served now, for a start without anybody."""
+        """Keep what is served now, for a start without anybody; nothing is written if it is what was kept.
+
+        Raises:
+            OSError: the disk is full, or may only be read.
+        """
+        if content == self._kept:
+            return
         part = self._work / f"{STATE}.part"
         part.write_bytes(content)
         _keep(part, self._work / STATE)
+        self._kept = content
 
     def remembered(self) -> bytes | None:
         """What was served when this process ended last."""
         with suppress(FileNotFoundError):
-            return (self._work / STATE).read_bytes()
-        return None
+            self._kept = (self._work / STATE).read_bytes()
+        return self._kept
 
     def identity(self) -> uuid.UUID:
         """Who this replica is: the same after a restart, so that nobody waits for the one before."""
@@ -135,8 +148,9 @@ class Files:
             return uuid.UUID(path.read_text())
         made = uuid.uuid4()
         part = path.with_suffix(".part")
-        part.write_text(str(made))
-        _keep(part, path)
+        with suppress(OSError):  # then it is another one after a restart, which costs a wait
+            part.write_text(str(made))
+            _keep(part, path)
         return made
 
 

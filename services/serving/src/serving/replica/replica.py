@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -121,7 +122,7 @@ class Replica:
             group.create_task(self._beat(stop))
             while not stop.is_set():
                 wakeup.clear()
-                await self._look_safely()
+                await self._safely(self.look)
                 await first(wakeup, stop, seconds=poll)
             for task in self._bringing.values():
                 task.cancel()
@@ -139,11 +140,11 @@ class Replica:
             log.warning("what was served last cannot be read")
             return
         self._table.know(self._desired)
-        await self._catch_up()
+        await self._safely(self._catch_up)
 
-    async def _look_safely(self) -> None:
+    async def _safely(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.look()
+            await work()
         except Exception:
             # What answers goes on answering, whatever is wrong with what is new.
             log.exception("not brought up to date")
@@ -220,7 +221,11 @@ class Replica:
         async with self._writing:
             served = {desired.deployment: self._served(desired) for desired in self._desired}
             served |= {desired.deployment: desired for desired in coming}
-            await asyncio.to_thread(self._files.remember, dump(list(served.values())))
+            try:
+                await asyncio.to_thread(self._files.remember, dump(list(served.values())))
+            except OSError as error:
+                # To answer now is worth more than to answer after a restart.
+                log.error("not remembered what is served", extra={"error": str(error)})
 
     async def _let_go(self) -> None:
         """Drop what is not served any more."""
@@ -234,7 +239,10 @@ class Replica:
         await self._runners.close_idle()
         kept = (*self._desired, *(live.desired for live in self._table))
         keep = {target.file.digest for desired in kept for target in desired.targets}
-        await asyncio.to_thread(self._files.sweep, keep, UNNEEDED)
+        try:
+            await asyncio.to_thread(self._files.sweep, keep, UNNEEDED)
+        except OSError as error:
+            log.warning("files not swept", extra={"error": str(error)})
 
     def _served(self, desired: Desired) -> Desired:
         """What answers for it, or is to as soon as it can."""
