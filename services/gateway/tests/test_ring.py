@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -125,6 +125,70 @@ async def test_guessers_make_nobody_read_the_database_all_day(engine: AsyncEngin
         await guess()
     event.remove(engine.sync_engine, "before_cursor_execute", count)
     assert read <= 2 + (asyncio.get_running_loop().time() - began) / GAP
+
+
+@pytest.fixture
+def asked(engine: AsyncEngine) -> Iterator[list[str]]:
+    """What the database is asked."""
+    statements: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+def readings(asked: list[str]) -> int:
+    """How often all keys were read."""
+    return sum("digest" in statement and " IN " not in statement for statement in asked)
+
+
+async def test_strangers_make_nobody_read_all_keys(engine: AsyncEngine, key: ApiKey, asked: list[str]) -> None:
+    ring = KeyRing(engine, TRUST)
+    await ring.refresh()
+    stranger = make_key()
+    for guess in (make_key(), stranger, stranger, stranger):
+        with pytest.raises(KeyNotAccepted):
+            await ring.admit(guess, Operation.READ)
+    assert readings(asked) == 1
+    assert len(asked) == 2 + 2  # the same one is not looked for again and again
+
+
+async def test_keys_are_read_anew_only_when_something_has_changed(
+    engine: AsyncEngine, clocks: Clocks, key: ApiKey, asked: list[str]
+) -> None:
+    ring = ring_of(engine, clocks)
+    for _ in range(3):
+        await ring.refresh()
+    assert readings(asked) == 1
+
+    for change in ("update members set role = 'viewer'", "update projects set deleted_at = now()"):
+        assert (await ring.admit(key, Operation.READ)).key_id == key.id
+        async with engine.begin() as connection:
+            await connection.execute(sa.text(change))
+        await ring.refresh()
+        if "viewer" in change:
+            assert (await ring.admit(key, Operation.READ)).role is Role.VIEWER
+    with pytest.raises(KeyNotAccepted):
+        await ring.admit(key, Operation.READ)
+    assert readings(asked) == 3
+
+
+async def test_a_key_that_was_found_and_revoked_between_two_readings_is_known_as_revoked(
+    engine: AsyncEngine, clocks: Clocks, key: ApiKey
+) -> None:
+    ring = ring_of(engine, clocks)
+    await ring.refresh()
+    late = known(await add_key(engine))
+    assert (await ring.admit(late, Operation.READ)).key_id == late.id
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("update api_keys set revoked_at = now() where id = :id"), {"id": late.id})
+    await ring.refresh()
+    with pytest.raises(KeyNotAccepted):
+        await ring.admit(late, Operation.READ)
+    assert (await ring.admit(key, Operation.READ)).key_id == key.id
 
 
 async def test_what_is_not_current_is_looked_at_before_it_is_refused(

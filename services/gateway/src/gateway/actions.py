@@ -23,7 +23,10 @@ from kit.roles import Role
 log = logging.getLogger(__name__)
 SERVICE = "gateway"
 GAP = 0.2
-"""Seconds between two readings of all keys that strangers can bring about."""
+"""Seconds between two questions for keys that strangers can bring about."""
+ABSENT = 1.0
+"""Seconds for which a key that was looked for in vain is not looked for again."""
+MOST_ABSENT = 10_000
 PATIENCE = 1.5
 """Seconds that a request waits for the keys to become current."""
 AWAY = 1.0
@@ -55,7 +58,11 @@ class KeyRing:
         self._monotonic = monotonic
         self._now = now
         self._snapshot: Snapshot | None = None
-        self._seen = self._failed = float("-inf")
+        self._version: tuple[int, int] | None = None
+        """Of the rows that the snapshot was made of; None when it was not made of them all at once."""
+        self._seen = self._asked = self._failed = float("-inf")
+        self._wanted: set[str] = set()
+        self._absent: dict[str, float] = {}
         self._kept: tuple[Snapshot, datetime] | None = None
         self._lock = asyncio.Lock()
 
@@ -78,8 +85,11 @@ class KeyRing:
         A key that is not known here may have been made a moment ago by another replica, so that it is looked for.
         """
         enough = self._trust.offline if operation in OFFLINE else self._trust.fresh
-        if self.age > enough or key.id not in self._grants.grants:
+        unknown = key.id not in self._grants.grants
+        if self.age > enough or (unknown and not self.current):
             await self.look_again()
+        elif unknown:
+            await self._look_for(key.id)
         return self._grants.admit(key, operation, now=self._now(), age=self.age, trust=self._trust)
 
     @property
@@ -94,22 +104,61 @@ class KeyRing:
         try:
             async with asyncio.timeout(PATIENCE), self._lock:
                 if self._seen < came:
-                    await asyncio.sleep(max(0.0, self._seen + GAP - self._monotonic()))
+                    await self._pause()
                     await self._read()
         except (SQLAlchemyError, OSError, TimeoutError):
             self._failed = self._monotonic()
 
+    async def _look_for(self, key_id: str) -> None:
+        """Know this key if it was made since. Many at once are asked for together: no stranger makes us read all."""
+        came = self._monotonic()
+        if came - self._failed < AWAY or came - self._absent.get(key_id, float("-inf")) < ABSENT:
+            return
+        self._wanted.add(key_id)
+        try:
+            async with asyncio.timeout(PATIENCE), self._lock:
+                if key_id in self._wanted:  # else somebody has asked for it meanwhile
+                    await self._pause()
+                    await self._find(frozenset(self._wanted))
+        except (SQLAlchemyError, OSError, TimeoutError):
+            self._failed = self._monotonic()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(max(0.0, self._asked + GAP - self._monotonic()))
+        self._asked = self._monotonic()
+
+    async def _find(self, ids: frozenset[str]) -> None:
+        async with self._engine.connect() as connection:
+            found = await KeyStore(connection).find_live(ids)
+        if found:
+            self._snapshot = Snapshot({**self._grants.grants, **found})
+            self._version = None
+        if len(self._absent) + len(ids) > MOST_ABSENT:
+            self._absent.clear()
+        self._absent |= dict.fromkeys(ids - found.keys(), self._monotonic())
+        self._wanted -= ids
+
     async def refresh(self) -> None:
-        """Read all keys. What was committed before this call is known after it."""
+        """Know all keys. What was committed before this call is known after it."""
         async with self._lock:
             await self._read()
 
     async def _read(self) -> None:
         began, seen_at = self._monotonic(), self._now()
         async with self._engine.connect() as connection:
-            self._snapshot = await KeyStore(connection).snapshot()
-        self._seen = began
-        await self._keep(self._snapshot, seen_at)
+            snapshot = await self._current(KeyStore(connection))
+        self._seen = self._asked = began
+        await self._keep(snapshot, seen_at)
+
+    async def _current(self, store: KeyStore) -> Snapshot:
+        """The snapshot, read anew if there is anything new. It stays the same object as long as it says the same."""
+        version = await store.version()
+        if self._snapshot is None or self._version != version:
+            snapshot = await store.snapshot()
+            if snapshot != self._snapshot:
+                self._snapshot = snapshot
+            self._version = version
+        return self._snapshot
 
     async def _keep(self, snapshot: Snapshot, seen_at: datetime) -> None:
         if self._file is None:
