@@ -155,6 +155,31 @@ def test_what_is_refused_is_let_go_and_the_rest_goes_out(capfd: pytest.CaptureFi
     assert "logs refused: bad line" in capfd.readouterr().err
 
 
+def test_a_point_that_is_no_number_is_left_out() -> None:
+    told = Told()
+    with told.client() as client:
+        reporter = Reporter(client, beat=BEAT, over=lambda: None)
+        reporter.start()
+        for step, value in enumerate([float("nan"), 0.5, float("inf")]):
+            reporter.metric("loss", value, step)
+        reporter.close()
+    (points,) = [content for path, content in told.sent if path == "/metrics"]
+    assert b'"step":1' in points.replace(b" ", b"")
+    assert points.count(b'"number"') == 1
+
+
+def test_what_cannot_be_said_at_all_is_let_go_and_the_rest_goes_out(capfd: pytest.CaptureFixture[str]) -> None:
+    told = Told()
+    with told.client() as client:
+        reporter = Reporter(client, beat=BEAT, over=lambda: None)
+        reporter._add("logs", {"level": "info", "message": float("nan")})
+        reporter.metric("loss", 0.5)
+        reporter.start()
+        reporter.close()
+    assert "/metrics" in [path for path, _ in told.sent]
+    assert "logs cannot be sent" in capfd.readouterr().err
+
+
 def test_a_batch_is_smaller_than_what_the_trainer_takes() -> None:
     entries = [{"message": "x" * reporting.MAX_MESSAGE}] * 100
     taken = reporting._batch_of(entries)

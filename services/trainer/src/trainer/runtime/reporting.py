@@ -6,6 +6,7 @@ wait, and only the word that the attempt is over ends it.
 
 import json
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -53,7 +54,9 @@ class Reporter:
         self._add("logs", {"level": level, "message": _clean(message)[:MAX_MESSAGE]})
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
-        """A point of a metric."""
+        """A point of a metric. JSON has no word for what is not a finite number."""
+        if not math.isfinite(value):
+            return
         self._add("metrics", {"name": name, "value": value, "step": step})
 
     def stage(self, stage: str) -> None:
@@ -110,6 +113,9 @@ class Reporter:
             response = self._client.post(f"/{kind}", json=body)
         except httpx2.HTTPError:
             return False
+        except ValueError as exc:
+            sys.stderr.write(f"{kind} cannot be sent: {exc}\n")
+            return True  # nor ever will be
         if response.status_code in OVER or (kind == "heartbeat" and _says_stop(response)):
             self._end()
         if response.status_code in REFUSED:
