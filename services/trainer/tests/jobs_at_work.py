@@ -1,5 +1,6 @@
 """Jobs as a reconciler meets them, and the ways to bring one to where a test needs it."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from requests_made import TTL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import events, leases
-from kit.blobs import BlobStore
+from kit.blobs import Blob, BlobStore
 from trainer import actions
 from trainer.domain.jobs import Job, Why
 from trainer.domain.leased import Attempt
@@ -73,13 +74,18 @@ async def begin(engine: AsyncEngine, job: Job) -> Attempt:
     return work.granted.attempt
 
 
-async def hand_over(engine: AsyncEngine, store: BlobStore, attempt: Attempt, content: bytes = MODEL) -> None:
-    """The attempt succeeds."""
+async def blob_of(store: BlobStore, project: str, content: bytes) -> Blob:
+    """Bytes that are stored."""
 
-    async def chunks() -> Any:
+    async def chunks() -> AsyncIterator[bytes]:
         yield content
 
-    blob = await store.publish(attempt.project, await store.stage(chunks(), 1 << 20))
+    return await store.publish(project, await store.stage(chunks(), 1 << 20))
+
+
+async def hand_over(engine: AsyncEngine, store: BlobStore, attempt: Attempt, content: bytes = MODEL) -> None:
+    """The attempt succeeds."""
+    blob = await blob_of(store, attempt.project, content)
     result = result_of([("skops", "model.skops", blob.digest, blob.size)])
     async with engine.begin() as connection:
         await actions.keep_output(connection, attempt.project, attempt.id, fence=attempt.fence, blob=blob)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from jobs_at_work import MODEL, lease, look, pass_time, told, trained, turn
+from jobs_at_work import MODEL, begin, blob_of, fail, hand_over, lease, look, pass_time, told, trained, turn
+from makers import add_job
 from neighbours import Neighbours, digest_of
 from requests_made import TTL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit.blobs import BlobStore
 from kit.clients import Principal
 from kit.testing import eventually
+from trainer import actions
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
-from trainer.domain.jobs import Phase, Reason
+from trainer.domain.jobs import Phase, Reason, Why
 from trainer.reconcile import Reconciler
 from trainer.settings import Settings
 from trainer.store import tables
@@ -48,6 +50,25 @@ async def test_a_result_becomes_a_model_version_with_its_lineage(
     assert (event.kind, event.data["model"], event.data["dataset"]) == ("job.succeeded", found.model, "flights@3")
     async with engine.begin() as connection:  # the registry has its own copy by now
         assert not await AttemptStore(connection).has_output(attempt, digest_of(MODEL))
+
+
+async def test_what_earlier_attempts_handed_over_goes_with_a_success(
+    engine: AsyncEngine, worker: Reconciler, store: BlobStore, world: Neighbours
+) -> None:
+    job = await add_job(engine, features=("hour", "carrier"))
+    await turn(engine, worker)
+    first = await begin(engine, job)
+    other = await blob_of(store, first.project, b"an earlier model")
+    async with engine.begin() as connection:
+        await actions.keep_output(connection, first.project, first.id, fence=first.fence, blob=other)
+    await fail(engine, first, Why(Reason.CRASHED, "killed"))
+    await pass_time(engine, timedelta(minutes=2))
+    await turn(engine, worker)
+    await hand_over(engine, store, await begin(engine, job))
+    await turn(engine, worker)
+    assert (await look(engine, job)).phase is Phase.SUCCEEDED
+    async with engine.begin() as connection:
+        assert not await AttemptStore(connection).has_output(first, other.digest)
 
 
 async def test_a_job_that_registers_nothing_keeps_its_outputs_and_metrics(

@@ -200,8 +200,9 @@ class Reconciler:
             if settled:
                 data = event_of(job, step.phase, step.why, attempt, model)
                 await events.emit(connection, job.project, f"job.{step.phase}", str(job.id), data)
-                if attempt is not None and model is not None:
-                    await blobs.unlink(connection, job.project, attempt.owner)  # the registry has its own
+                if model is not None:  # the registry has its own of what succeeded; the rest is of no use
+                    for each in await AttemptStore(connection).of(job):
+                        await blobs.unlink(connection, job.project, each.owner)
         failpoint("trainer.job_settled.after_commit")
         if settled:
             log.info("settled", extra={"job": str(job.id), "phase": step.phase, "reason": step.why.reason})

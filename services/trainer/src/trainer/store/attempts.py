@@ -57,6 +57,11 @@ class AttemptStore:
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else _attempt(row)
 
+    async def of(self, job: Job) -> Sequence[Attempt]:
+        """All attempts of a job."""
+        query = sa.select(*COLUMNS).where(attempts.c.project == job.project, attempts.c.job_id == job.id)
+        return [_attempt(row) for row in await self._connection.execute(query.order_by(attempts.c.number))]
+
     async def failures(self, job: Job) -> int:
         """How many attempts count against the job's retries."""
         query = sa.select(sa.func.count()).where(
