@@ -65,7 +65,7 @@ def anyio_backend() -> str:
 def postgres() -> Iterator[local.Server]:
     """A server of this test process. It gives up durability for speed."""
     home = Path(tempfile.mkdtemp(prefix="trainyard-tests-"))
-    local.initialise(home / "data", PASSWORD)
+    local.initialise(home / "data", PASSWORD, durable=False)
     server = local.Server(home / "data", local.socket_folder(home), PASSWORD, **FAST)
     yield server
     server.stop(signal.SIGQUIT)

@@ -14,7 +14,7 @@ from trainyard_local import postgres
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[postgres.Server]:
-    postgres.initialise(tmp_path / "data", "secret")
+    postgres.initialise(tmp_path / "data", "secret", durable=False)
     server = postgres.Server(tmp_path / "data", postgres.socket_folder(tmp_path), "secret")
     yield server
     server.stop(signal.SIGQUIT)
@@ -79,6 +79,12 @@ def test_a_socket_folder_that_others_can_enter_is_refused(tmp_path: Path) -> Non
     (tmp_path / "run").mkdir(mode=0o755)
     with pytest.raises(postgres.PostgresUnavailable, match="0700"):
         postgres.socket_folder(tmp_path)
+
+
+def test_data_that_is_needed_tomorrow_is_on_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    for durable in (True, False):
+        options = postgres.initdb_options(tmp_path / "data.new", tmp_path / "passwords", durable=durable)
+        assert ("--no-sync" in options) is not durable
 
 
 def test_a_killed_initdb_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
