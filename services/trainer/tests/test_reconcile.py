@@ -237,9 +237,11 @@ async def test_a_job_that_never_had_a_dataset_is_deleted_too(
 async def test_failed_jobs_are_retired_when_they_are_old(
     engine: AsyncEngine, worker: Reconciler, world: Neighbours
 ) -> None:
-    job = await add_job(engine, target="nothing")
+    jobs = [await add_job(engine, target="nothing") for _ in range(3)]
     await turn(engine, worker)
-    assert await actions.retire_jobs(engine, timedelta(days=30)) == 0
+    month = timedelta(days=30)
+    assert await actions.retire_jobs(engine, {Phase.FAILED}, month) == 0
     await pass_time(engine, timedelta(days=31))
-    assert await actions.retire_jobs(engine, timedelta(days=30)) == 1
-    assert (await look(engine, job)).delete_requested
+    assert await actions.retire_jobs(engine, {Phase.SUCCEEDED}, month) == 0
+    assert await actions.retire_jobs(engine, {Phase.FAILED}, month, limit=1) == 3  # however many there are
+    assert all([(await look(engine, job)).delete_requested for job in jobs])

@@ -22,6 +22,7 @@ from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
 
 TTL = timedelta(seconds=20)
+ENDED_BADLY = {Phase.FAILED, Phase.CANCELLED}
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -141,7 +142,7 @@ async def test_only_a_job_that_has_ended_can_be_deleted_and_then_it_is_gone_for_
     assert found.delete_requested
 
 
-async def test_only_failed_and_cancelled_jobs_are_retired_when_they_are_old(
+async def test_only_jobs_in_the_given_phases_are_retired_when_they_are_old(
     connection: AsyncConnection, engine: AsyncEngine
 ) -> None:
     store, kept = JobStore(connection), []
@@ -150,9 +151,9 @@ async def test_only_failed_and_cancelled_jobs_are_retired_when_they_are_old(
         [lease] = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
         await store.settle(lease, job, phase=phase, why=NO_REASON)
         kept.append(job)
-    assert await store.retire(timedelta(hours=1), limit=10) == []
+    assert await store.retire(ENDED_BADLY, timedelta(hours=1), limit=10) == []
     await pass_time(connection, timedelta(hours=2))
-    retired = await store.retire(timedelta(hours=1), limit=10)
+    retired = await store.retire(ENDED_BADLY, timedelta(hours=1), limit=10)
     assert {job.id for job in retired} == {job.id for job in kept[:2]}
 
 

@@ -13,7 +13,7 @@ from kit.callers import Caller
 from kit.ids import uuid7
 from trainer.domain import specs
 from trainer.domain.attempts import AttemptResult
-from trainer.domain.jobs import Job, JobSpec, Why
+from trainer.domain.jobs import Job, JobSpec, Phase, Why
 from trainer.domain.leased import (
     Attempt,
     AttemptOver,
@@ -74,10 +74,15 @@ async def delete_job(connection: AsyncConnection, caller: Caller, job_id: uuid.U
     await leases.hint(connection, SERVICE)
 
 
-async def retire_jobs(engine: AsyncEngine, age: timedelta, *, limit: int = 100) -> int:
-    """Delete the jobs that failed or were cancelled longer ago than that. Says how many."""
-    async with engine.begin() as connection:
-        return len(await JobStore(connection).retire(age, limit=limit))
+async def retire_jobs(engine: AsyncEngine, phases: Collection[Phase], age: timedelta, *, limit: int = 100) -> int:
+    """Delete the jobs that ended in one of the phases longer ago than that. Says how many."""
+    retired = 0
+    while True:
+        async with engine.begin() as connection:
+            found = len(await JobStore(connection).retire(phases, age, limit=limit))
+        retired += found
+        if found < limit:
+            return retired
 
 
 async def lease_attempts(

@@ -26,6 +26,7 @@ from trainer.api.state import Parts
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
 from trainer.clients.trainer import TrainerClient
+from trainer.domain.jobs import Phase
 from trainer.domain.leased import TOKEN_PREFIX
 from trainer.reconcile import TTL, Reconciler, wake_waiting
 from trainer.runner.attending import Attending, Rules
@@ -133,7 +134,7 @@ async def _neighbours(settings: Settings, stack: contextlib.AsyncExitStack) -> d
 
 async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, stop: asyncio.Event) -> None:
     """What every replica does from time to time. Each can be done twice, and by two at once."""
-    retired = timedelta(days=settings.retired_days)
+    retired, succeeded = timedelta(days=settings.retired_days), timedelta(days=settings.succeeded_days)
     async with asyncio.TaskGroup() as group:
 
         def every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
@@ -141,5 +142,6 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
 
         every(settings.collect_seconds, lambda: blobs.collect(engine, store))
         every(OFTEN, lambda: idempotency.purge(engine))
-        every(HOURLY, lambda: actions.retire_jobs(engine, retired))
+        every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.FAILED, Phase.CANCELLED}, retired))
+        every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.SUCCEEDED}, succeeded))
         every(HOURLY, lambda: events.prune(engine, EVENTS_KEPT))

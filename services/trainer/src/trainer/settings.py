@@ -34,6 +34,9 @@ class Settings(KitSettings):
     retired_days: PositiveInt = 30
     """How long a job is kept that failed or was cancelled."""
 
+    succeeded_days: PositiveInt = 90
+    """How long a job is kept that succeeded. Its model, and what that was made of, stay in the registry."""
+
     collect_seconds: PositiveInt = 300
     """Between two collections of what nothing needs."""
 

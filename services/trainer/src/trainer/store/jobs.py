@@ -1,7 +1,7 @@
 """Jobs in the database. Every statement about the jobs table is in this file."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -107,12 +107,12 @@ class JobStore:
             raise JobRunning(f"Job {job_id} is {job.phase}; cancel it first.")
         return _job(row)
 
-    async def retire(self, age: timedelta, *, limit: int) -> Sequence[Job]:
-        """Delete the jobs that failed or were cancelled longer ago than that."""
+    async def retire(self, phases: Collection[Phase], age: timedelta, *, limit: int) -> Sequence[Job]:
+        """Delete jobs that ended in one of the phases longer ago than that."""
         old = (
             sa.select(jobs.c.project, jobs.c.id)
             .where(
-                jobs.c.phase.in_([Phase.FAILED, Phase.CANCELLED]),
+                jobs.c.phase.in_(list(phases)),
                 ~jobs.c.delete_requested,
                 jobs.c.finished_at < NOW - age,
             )
