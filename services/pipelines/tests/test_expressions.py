@@ -97,14 +97,16 @@ async def test_what_takes_too_much_is_ended() -> None:
     assert verdict == Verdict(None, "takes too much memory")
 
 
-async def test_an_evaluator_that_is_broken_is_no_verdict() -> None:
+async def test_an_evaluator_that_is_broken_is_no_verdict_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(errors.Unavailable):
-        await ChildExpressions(program=["/bin/false"]).evaluate(["true"], DATA)
+        await child("sys.exit('no such library')").evaluate(["true"], DATA)
+    [record] = [record for record in caplog.records if record.message == "evaluator ended"]
+    assert (record.__dict__["code"], record.__dict__["why"]) == (1, "no such library\n")
 
 
 def child(program: str, **given: Any) -> ChildExpressions:
     """An evaluator that does that instead."""
-    return ChildExpressions(program=[sys.executable, "-I", "-c", f"import os, signal; {program}"], **given)
+    return ChildExpressions(program=[sys.executable, "-I", "-c", f"import os, signal, sys; {program}"], **given)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import orjson
 from kit import children, errors
 from pipelines.domain.expressions import Verdict
 
+log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-I", "-m", "pipelines.cel")
 MEMORY = 256 << 20
 SECONDS = 10
@@ -71,6 +73,8 @@ class ChildExpressions:
         if len(verdicts) == len(expressions):
             return verdicts
         if _is_the_machines_doing(ended):
+            said = ended.err[-500:].decode(errors="replace")
+            log.warning("evaluator ended", extra={"code": ended.code, "why": ended.reason or said})
             raise errors.Unavailable("The expressions cannot be evaluated just now.")
         culprit = Verdict(None, _fault(ended))
         unknown = Verdict(None, "was not evaluated: one before it is at fault")
