@@ -194,6 +194,11 @@ def test_a_neighbours_wish_for_time_is_passed_on() -> None:
     assert raised.value.retry_after is None
 
 
+def test_a_neighbour_that_waited_too_long_for_us_may_be_asked_again() -> None:
+    with pytest.raises(errors.Unavailable, match="lamps answered 408"):
+        problems.raise_for_problem(httpx2.Response(408), service="lamps")
+
+
 async def test_what_is_not_there_and_what_is_not_done_are_problems(client: httpx2.AsyncClient, app: Service) -> None:
     for method, path, code in (("GET", "/v1/nothing", "not-found"), ("PATCH", "/v1/lamps", "method-not-allowed")):
         answer = await client.request(method, path)

@@ -148,6 +148,18 @@ async def test_a_stored_output_that_was_damaged_is_not_registered(
     assert world.models == {}
 
 
+async def test_bytes_that_the_registry_finds_damaged_are_sent_again(
+    engine: AsyncEngine, worker: Reconciler, store: BlobStore, world: Neighbours
+) -> None:
+    job, _ = await trained(engine, worker, store)
+    with world.answering("PUT", "/blobs/", 502, {"code": "artifact-corrupt", "detail": "Not what was sent."}):
+        await turn(engine, worker)
+    assert (await look(engine, job)).registering
+    await pass_time(engine, timedelta(seconds=15))
+    await turn(engine, worker)
+    assert (await look(engine, job)).phase is Phase.SUCCEEDED
+
+
 class Slow(RegistryClient):
     """Takes as long as the test wants."""
 

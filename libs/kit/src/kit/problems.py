@@ -178,13 +178,15 @@ def _words(kind: type[BaseException]) -> list[str]:
 def raise_for_problem(response: httpx2.Response, *, service: str = "") -> None:
     """Raise the error that another service answered with, as one of ours. Its body must have been read.
 
-    A server error other than 502 and 503 is that service's own trouble: `Unavailable` here, with its name.
+    A server error other than 502 and 503 is that service's own trouble, and a 408 is about the way there: both are
+    `Unavailable` here, with its name.
     """
     if response.is_success:
         return
     problem = _document(response)
     by_status = {status: kind for kind, status in STATUS.items()}
-    kind = by_status.get(response.status_code, errors.Unavailable if response.is_server_error else errors.Error)
+    again = response.is_server_error or response.status_code == HTTPStatus.REQUEST_TIMEOUT
+    kind = by_status.get(response.status_code, errors.Unavailable if again else errors.Error)
     name = service or response.request.url.host
     detail = str(problem.get("detail") or f"{name} answered {response.status_code}")
     places = problem.get("errors")
