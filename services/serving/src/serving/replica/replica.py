@@ -27,6 +27,7 @@ from serving.domain.deployments import Reason
 from serving.domain.desired import Desired, StateUnreadable, dump, load
 from serving.domain.observations import Observation
 from serving.domain.revisions import Target
+from serving.replica.asking import Asking
 from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone, Runners
 from serving.replica.files import Files, ModelTooLarge
 from serving.replica.residents import Loader, Resident, identity_of
@@ -41,6 +42,8 @@ LOADS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 HEARTBEAT = 3.0
+SILENCE = 5.0
+"""Seconds that the database may take to answer."""
 AT_ONCE = 2
 """Models that are loaded at one time."""
 PATIENCE = 5.0
@@ -99,6 +102,7 @@ class Replica:
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._writing = asyncio.Lock()
+        self._ask_wanted, self._tell = Asking(SILENCE), Asking(SILENCE)
         self._bringing: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup
         self._is_through = False
@@ -126,7 +130,8 @@ class Replica:
                 await first(wakeup, stop, seconds=poll)
             for task in self._bringing.values():
                 task.cancel()
-        await self._leave()
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            await self._tell(self._leave)
         await self._runners.close()
 
     async def _restore(self) -> None:
@@ -152,8 +157,7 @@ class Replica:
     async def look(self) -> None:
         """See what is to be served, and bring this process there."""
         try:
-            async with self._engine.begin() as connection:
-                self._desired = await DeploymentStore(connection).desired()
+            self._desired = await self._ask_wanted(self._read)
         except (SQLAlchemyError, OSError) as error:
             log.info("desired state not read", extra={"error": type(error).__name__})
             if self._table.is_informed:
@@ -162,6 +166,10 @@ class Replica:
         self._table.know(self._desired)
         await self._catch_up()
         await self.report()
+
+    async def _read(self) -> list[Desired]:
+        async with self._engine.begin() as connection:
+            return await DeploymentStore(connection).desired()
 
     async def _catch_up(self) -> None:
         wanted = {desired.deployment: desired for desired in self._desired}
@@ -258,13 +266,16 @@ class Replica:
         """Tell the reconcilers that this replica lives, and what it observes."""
         if not self._is_through:
             return
-        observed = {(desired.project, desired.deployment): self._observation(desired) for desired in self._desired}
         with contextlib.suppress(SQLAlchemyError, OSError):
-            async with self._engine.begin() as connection:
-                news = await ReplicaStore(connection).report(self._id, self._boot, observed)
-                await DeploymentStore(connection).nudge(news)
-                if news:
-                    await leases.hint(connection, actions.SERVICE)
+            await self._tell(self._report)
+
+    async def _report(self) -> None:
+        observed = {(desired.project, desired.deployment): self._observation(desired) for desired in self._desired}
+        async with self._engine.begin() as connection:
+            news = await ReplicaStore(connection).report(self._id, self._boot, observed)
+            await DeploymentStore(connection).nudge(news)
+            if news:
+                await leases.hint(connection, actions.SERVICE)
 
     def _observation(self, desired: Desired) -> Observation:
         live = self._table.of(desired.deployment)
@@ -275,6 +286,5 @@ class Replica:
         return Observation(desired.revision, serving, trouble.reason, trouble.message)
 
     async def _leave(self) -> None:
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            async with self._engine.begin() as connection:
-                await ReplicaStore(connection).leave(self._id, self._boot)
+        async with self._engine.begin() as connection:
+            await ReplicaStore(connection).leave(self._id, self._boot)
