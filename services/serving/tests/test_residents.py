@@ -3,16 +3,22 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from registries import digest_of
 from targets import target
+from test_replica import Source
 from worlds import LOGISTIC, REGRESSOR, rows, trained
 
 from models.onnx_models import OnnxModel
 from models.rows import arrays_of
 from models.signature import Arrays, ModelOutputInvalid, Prediction, Signature
-from serving.replica.residents import ON_LOOP, Here
+from serving.domain.revisions import File, Target
+from serving.replica.files import Files
+from serving.replica.residents import ON_LOOP, Here, Loader, Resident
 from serving.runner.warming import example_of, warm
 
 
@@ -30,6 +36,13 @@ class Noting:
         return self._model.predict(arrays)
 
 
+class NoChildren:
+    """Nothing here needs one."""
+
+    async def load(self, project: str, target: Target, path: Path) -> Resident:
+        raise AssertionError("nothing here needs a child")
+
+
 async def test_what_is_quick_is_asked_on_the_loop_and_what_is_not_on_a_thread() -> None:
     model = Noting()
     arrays = arrays_of(model.signature, {"rows": rows(4)})
@@ -43,6 +56,36 @@ async def test_what_is_quick_is_asked_on_the_loop_and_what_is_not_on_a_thread() 
         many = await asyncio.gather(*(Here(model, 1, pool, waiting=10).predict(arrays, 4) for _ in range(3)))
         assert [len(one.values) for one in many] == [4, 4, 4]
         await here.close()
+
+
+async def test_a_model_that_loads_for_long_keeps_no_other_waiting_nor_the_process_from_its_end(tmp_path: Path) -> None:
+    content = trained().files["onnx"]
+    file = File("onnx", "model.onnx", digest_of(content), len(content))
+    described = target(file=file, signature=trained().signature.to_json(), example=())
+    files = Files(tmp_path, Source(content), largest=len(content))
+    files.prepare()
+    begun, go_on = threading.Barrier(3), threading.Event()
+
+    class Hanging(Loader):
+        def _onnx(self, content: bytes, target: Target) -> Here:
+            made = super()._onnx(content, target)
+            made.cost = 1
+            if target.version != 1:
+                begun.wait()
+                go_on.wait()
+            return made
+
+    loader = Hanging(files, NoChildren(), waiting=10, threads=2)
+    here = await loader.load("demo", described)
+    slow = [asyncio.create_task(loader.load("demo", replace(described, version=2))) for _ in range(2)]
+    await asyncio.to_thread(begun.wait)
+    async with asyncio.timeout(10):
+        arrays = arrays_of(here.signature, {"rows": rows(4)})
+        assert len((await here.predict(arrays, 4)).values) == 4
+        loader.close()
+    go_on.set()
+    await asyncio.gather(*slow)
+    files.close()
 
 
 def test_a_model_is_warmed_with_its_own_example_or_with_a_made_one() -> None:

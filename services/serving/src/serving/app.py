@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> Service:
                 await first(replica.restored, seconds=RESTORE)
                 yield {"engine": engine, "parts": Parts(registry, table, replica)}
             loader.close()
+            files.close()
         await engine.dispose()
 
     api = make_api("serving", lifespan)

@@ -6,11 +6,12 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from kit import errors
 from serving.domain.revisions import Target
@@ -19,6 +20,11 @@ FOLDER = "models"
 STATE = "served.json"
 IDENTITY = "replica"
 PRIVATE = 0o700
+THREADS = 2
+BLOCK = 1 << 20
+"""Bytes that are hashed and written at one time."""
+Given = TypeVarTuple("Given")
+Made = TypeVar("Made")
 
 
 class ArtifactCorrupt(errors.Corrupt):
@@ -46,6 +52,7 @@ class Files:
         self._source = source
         self._largest = largest
         self._kept: bytes | None = None
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
     def prepare(self) -> None:
         """Make the folder, for this user alone."""
@@ -69,13 +76,20 @@ class Files:
             ModelTooLarge: it has too many bytes.
             errors.Unavailable: they are not here, and the registry is away.
         """
-        content = await asyncio.to_thread(self._read, target.file.digest)
+        content = await self._beside(self._read, target.file.digest)
         if content is None:
             await self._fetch(project, target)
-            content = await asyncio.to_thread(self._read, target.file.digest)
+            content = await self._beside(self._read, target.file.digest)
         if content is None:
             raise ArtifactCorrupt(f"The file {target.file.path} of {target.reference} does not stay as it was written.")
         return content
+
+    async def _beside(self, work: Callable[[*Given], Made], *given: *Given) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, digest: str) -> bytes | None:
         path = self.path(digest)
@@ -98,20 +112,29 @@ class Files:
             digest = await self._receive(project, target, part)
             if digest != file.digest:
                 raise ArtifactCorrupt(f"The file {file.path} of {target.reference} is {digest}, not {file.digest}.")
-            await asyncio.to_thread(_keep, part, self.path(file.digest))
+            await self._beside(_keep, part, self.path(file.digest))
         finally:
             part.unlink(missing_ok=True)
 
     async def _receive(self, project: str, target: Target, part: Path) -> str:
         file, hashed, size = target.file, hashlib.sha256(), 0
+        block = bytearray()
+
+        def take() -> None:
+            hashed.update(block)
+            out.write(block)
+            block.clear()
+
         async with self._source.file(project, target.model, target.version, file.path) as chunks:
-            with await asyncio.to_thread(part.open, "xb") as out:
+            with await self._beside(part.open, "xb") as out:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > file.size:
                         raise ArtifactCorrupt(f"The file {file.path} of {target.reference} has too many bytes.")
-                    hashed.update(chunk)
-                    out.write(chunk)
+                    block += chunk
+                    if len(block) >= BLOCK:
+                        await self._beside(take)
+                await self._beside(take)
         return f"sha256:{hashed.hexdigest()}"
 
     def sweep(self, keep: Collection[str], age: timedelta) -> int:

@@ -89,6 +89,8 @@ class Loader:
         self._children = children
         self._waiting = waiting
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        # Apart: what loads takes seconds, and those who ask must not wait behind it.
+        self._loading = ThreadPoolExecutor(threads, thread_name_prefix="load")
 
     async def load(self, project: str, target: Target) -> Resident:
         """A model that has answered its own example.
@@ -100,7 +102,7 @@ class Loader:
         content = await self._files.read(project, target)
         if target.file.format != "onnx":
             return await self._children.load(project, target, self._files.path(target.file.digest))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._onnx, content, target)
+        return await asyncio.get_running_loop().run_in_executor(self._loading, self._onnx, content, target)
 
     def _onnx(self, content: bytes, target: Target) -> Here:
         signature = Signature.from_json(target.signature)
@@ -108,7 +110,9 @@ class Loader:
         return Here(model, warm(model, target), self._pool, waiting=self._waiting)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Nobody waits for a model that hangs."""
+        for pool in (self._pool, self._loading):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def identity_of(project: str, target: Target) -> str:
