@@ -225,6 +225,13 @@ def test_example_rows_make_the_same_arrays_again() -> None:
         np.testing.assert_array_equal(again[name], array)
 
 
+def test_example_rows_stay_within_a_size_and_without_a_nul() -> None:
+    signature = Signature.of([Field("s", "string")], "regression")
+    arrays = {"s": np.array([["x" * 100], ["a\0b"], ["y"], ["z" * 30], ["é"]], object)}
+    assert [row["s"] for row in rows_of(signature, arrays, 5, max_bytes=40)] == ["y", "é"]
+    assert len(rows_of(signature, arrays, 5)) == 5
+
+
 def test_a_misspelt_column_is_named_with_the_one_that_is_missing() -> None:
     misspelt = {"I" if name == "i" else name: value for name, value in GOOD.items()}
     assert mistakes_of({"rows": [misspelt]}) == {

@@ -52,6 +52,11 @@ MISTAKES: dict[str, tuple[Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Tabl
         "1500 classes",
         "identifier",
     ),
+    "a text per row": (
+        lambda t, h: (t.set_column(7, "late", pa.array(["a" * 1025, "b", "c"] * 500)), h, {}),
+        "more than 1024 characters",
+        "rather than a class",
+    ),
     "no class known": (
         lambda t, h: (
             t.set_column(7, "late", pa.array(np.arange(1500) % 2)),

@@ -74,6 +74,16 @@ def test_a_conversion_that_takes_too_long_costs_the_twin_and_not_the_model(
     assert [file.format for file in result.model.files] == ["skops"]
 
 
+def test_an_example_is_no_larger_than_a_manifest_has_room_for(run: Run, table: pa.Table, held_out: pa.Table) -> None:
+    texts = ["x" * 70_000, *["a"] * (len(held_out) - 1)]
+    _, result = run(
+        train=table.append_column("text", pa.array(["a"] * len(table))),
+        held_out=held_out.append_column("text", pa.array(texts)),
+        features=["hour", "text"],
+    )
+    assert [row["text"] for row in result.model.input_example] == ["a", "a"]
+
+
 def test_columns_without_a_gap_are_not_nullable(run: Run, table: pa.Table, held_out: pa.Table) -> None:
     _, result = run(train=table, held_out=held_out)
     nullable = {column["name"]: column["nullable"] for column in result.model.signature["inputs"]}

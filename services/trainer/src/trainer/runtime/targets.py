@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trainer.runtime.mistakes import UserMistake
 
 MAX_CLASSES = 200
+MAX_LABEL = 1024
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,8 @@ def classes_of(labels: NDArray[Any], target: pa.Array, name: str) -> Classes:
     if len(known) > MAX_CLASSES:
         hint = f"A classification has at most {MAX_CLASSES}; is this a regression, or an identifier?"
         raise UserMistake(f"The target {name!r} has {len(known)} classes.", hint)
+    if any(isinstance(label, str) and (len(label) > MAX_LABEL or "\0" in label) for label in known):
+        hint = "Is this a text rather than a class? Choose another column, or change its values."
+        raise UserMistake(f"The target {name!r} has a class of more than {MAX_LABEL} characters, or with a NUL.", hint)
     values = [bool(value) for value in known] if pa.types.is_boolean(target.type) else known.tolist()
     return Classes(tuple(values), known)

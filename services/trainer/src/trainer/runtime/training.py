@@ -29,6 +29,7 @@ from trainer.runtime.targets import Classes
 MAX_COMPARED = 20_000  # held-out rows that the twin is asked about
 MAX_STEPS = 1_000
 EXAMPLES = 3
+EXAMPLE_BYTES = 64 << 10
 CURVES = ("train_score_", "validation_score_", "loss_curve_")
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def run(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult:
             signature=task.signature.to_json(),
             twin=verdict.to_json(),
             parameters=parameters,
-            input_example=rows_of(task.signature, task.held_out.arrays, EXAMPLES),
+            input_example=rows_of(task.signature, task.held_out.arrays, EXAMPLES, max_bytes=EXAMPLE_BYTES),
         ),
     )
 
