@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from kit import telemetry
 from kit.app import Service, background, health
-from kit.testing import KeyFolder, client_of
+from kit.testing import KeyFolder, client_of, eventually
 
 from .lamps.app import ECHO, Settings, create_app
 
@@ -112,10 +112,11 @@ def test_a_good_parent_goes_on() -> None:
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()
+    monkeypatch.setattr(telemetry, "_lines", telemetry._Lines())
     telemetry.configure_logging("lamps", stream=stream)
     yield stream
     root.handlers[:] = handlers
@@ -128,10 +129,35 @@ async def test_every_line_of_a_log_is_json_and_says_which_request(
     parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     await client.get("/v1/lamps", headers={"x-request-id": "r-9", "traceparent": parent})
     await client.get("/livez")  # asked every second by whoever watches: not worth a line
+    await eventually(lines.getvalue)
     (line,) = [json.loads(text) for text in lines.getvalue().splitlines()]
     assert line["event"] == "answered"
+    assert list(line)[:5] == ["time", "level", "service", "logger", "event"]
+    assert line["seconds"] > 0
     assert (line["service"], line["logger"], line["level"]) == ("lamps", "kit.access", "info")
     assert (line["route"], line["status"], line["request_id"], line["trace_id"]) == ("/v1/lamps", 200, "r-9", "a" * 32)
+
+
+async def test_what_is_still_to_be_said_is_said_at_the_end(client: httpx2.AsyncClient, lines: io.StringIO) -> None:
+    for _ in range(3):
+        await client.get("/v1/lamps")
+    telemetry.flush()
+    assert [json.loads(text)["status"] for text in lines.getvalue().splitlines()] == [200, 200, 200]
+    telemetry.flush()
+    assert lines.getvalue().count("\n") == 3
+
+
+async def test_a_stream_that_is_closed_stops_no_request(client: httpx2.AsyncClient, lines: io.StringIO) -> None:
+    lines.close()
+    assert (await client.get("/v1/lamps")).status_code == 200
+    telemetry.flush()
+
+
+def test_a_line_has_no_colours(lines: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").info("begun", extra={"color_message": "\x1b[1mbegun", "port": 1})
+    line = json.loads(lines.getvalue())
+    assert line["port"] == 1
+    assert "color_message" not in line
 
 
 def test_a_line_outside_of_requests_names_none_and_tells_failures(lines: io.StringIO) -> None:

@@ -1,18 +1,23 @@
 """What a service says of itself: request ids, trace context, JSON logs and Prometheus metrics."""
 
+import asyncio
+import atexit
+import contextlib
 import contextvars
 import json
 import logging
+import os
 import re
-import secrets
 import sys
 import time
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import TextIO
 
+import orjson
 from prometheus_client import Counter, Gauge, Histogram
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("kit.access")
@@ -27,7 +32,7 @@ IN_FLIGHT = Gauge("trainyard_requests_in_flight", "Requests being answered.")
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 # W3C Trace Context, version 00: trace id, parent id, flags.
 _TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
-_PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 QUIET = {"/livez", "/readyz", "/metrics"}
 
 
@@ -41,12 +46,11 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
+        given, parent = _said(scope["headers"])
         identity = given if _ID.fullmatch(given) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = identity
         request_id.set(identity)
-        traceparent.set(child_of(headers.get("traceparent")))
+        traceparent.set(child_of(parent))
         status = 0
 
         async def named(message: Message) -> None:
@@ -65,21 +69,84 @@ class Telemetry:
             _account(scope, status, time.perf_counter() - began)
 
 
+def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """The first request id and trace context of a request, or nothing."""
+    identity = parent = ""
+    for name, value in headers:
+        if name == b"x-request-id":
+            identity = identity or value.decode("latin-1")
+        elif name == b"traceparent":
+            parent = parent or value.decode("latin-1")
+    return identity, parent
+
+
+@cache  # by what is bounded: the methods that the parser knows, our own routes, and statuses
+def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(method, route)
+
+
 def _account(scope: Scope, status: int, seconds: float) -> None:
     match = scope["state"].get("match")
     route = match.path if match else "unmatched"
-    REQUESTS.labels(scope["method"], route, str(status)).inc()
-    SECONDS.labels(scope["method"], route).observe(seconds)
-    if route not in QUIET:
-        fields = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
-        log.info("answered", extra=fields)
+    requests, took = _meters(scope["method"], route, status)
+    requests.inc()
+    took.observe(seconds)
+    if route not in QUIET and log.isEnabledFor(logging.INFO):
+        _lines.answered({"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)})
 
 
 def child_of(parent: str | None) -> str:
     """The trace context for what this process does: same trace, our own span. A bad parent begins a new trace."""
     found = _TRACE.fullmatch(parent or "")
-    trace, flags = (found[1], found[3]) if found else (secrets.token_hex(16), "01")
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+    fresh = os.urandom(24).hex()
+    trace, flags = (found[1], found[3]) if found else (fresh[16:], "01")
+    return f"00-{trace}-{fresh[:16]}-{flags}"
+
+
+class _Lines:
+    """The lines about requests, of which there are many: made without a log record, and written some at a time."""
+
+    def __init__(self, service: str = "", stream: TextIO | None = None) -> None:
+        self._service = service
+        self._stream = stream
+        self._waiting: list[bytes] = []
+
+    def answered(self, fields: dict[str, object]) -> None:
+        """Say that the request of this context was answered, within 50 ms."""
+        if self._stream is None:  # nobody has configured anything: the line is one as all others
+            log.info("answered", extra=fields)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(FLUSH, self.flush)
+        trace = traceparent.get() or ""
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": "info",
+            "service": self._service,
+            "logger": log.name,
+            "event": "answered",
+            **fields,
+            "request_id": request_id.get(),
+            "trace_id": trace[3:35],
+        }
+        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def flush(self) -> None:
+        text, self._waiting = b"".join(self._waiting).decode(), []
+        if text and self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # as logging does with a stream that is broken or closed
+                self._stream.write(text)
+                self._stream.flush()
+
+
+FLUSH = 0.05
+_lines = _Lines()
+
+
+@atexit.register
+def flush() -> None:
+    """Write what is still to be said of requests."""
+    _lines.flush()
 
 
 class JsonFormatter(logging.Formatter):
@@ -111,6 +178,9 @@ def configure_logging(service: str, *, stream: TextIO = sys.stderr, level: int =
     """Make every log line of this process a JSON object on `stream`."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(service))
+    global _lines
+    flush()
+    _lines = _Lines(service, stream)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
