@@ -307,6 +307,7 @@ async def test_what_is_held_is_not_deleted(ready: httpx2.AsyncClient, app: Servi
             refused = await ready.delete(path)
             assert refused.status_code == 409
             assert refused.json()["code"] in ("version-held", "dataset-held")
+            assert (refused.json()["used_by"], "job:1" in refused.json()["detail"]) == (["job:1"], True)
         assert (await ready.get(f"{VERSIONS}/1/rows")).status_code == 200
         assert (await trainer.delete("/internal/v1/holds", params=hold)).status_code == 204
         assert (await ready.delete(f"{VERSIONS}/1")).status_code == 204

@@ -26,6 +26,7 @@ from ingest.domain.versions import (
     VersionNotFound,
     VersionNumberNeeded,
     Wait,
+    in_use,
     judge,
     next_step,
     numbered,
@@ -163,3 +164,8 @@ def test_only_a_number_names_what_is_deleted() -> None:
     for text in ("latest", "champion", "sha256:" + "0" * 64, "", "0", "03"):
         with pytest.raises(VersionNumberNeeded):
             numbered(text)
+
+
+def test_a_refusal_names_the_first_users() -> None:
+    assert in_use(["job:1", "job:2"]) == "in use by job:1, job:2"
+    assert in_use([f"job:{number}" for number in range(22)]).endswith("job:19 and 2 more")

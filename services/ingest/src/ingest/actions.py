@@ -25,6 +25,7 @@ from ingest.domain.versions import (
     VersionHeld,
     VersionNotFound,
     VersionNotReady,
+    in_use,
     split_reference,
 )
 from ingest.store.datasets import DatasetStore
@@ -39,8 +40,6 @@ SERVICE = "ingest"
 KEPT = timedelta(hours=24)
 """How long an upload is kept that no version was made of."""
 MANY = 100_000
-SHOWN = 20
-"""Users that a refusal names in its sentence."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,7 @@ async def delete_upload(connection: AsyncConnection, caller: Caller, digest: str
     store = VersionStore(connection)
     waited = await store.close_upload(caller.project, digest)
     if users := await store.users_of(caller.project, digest):
-        shown = ", ".join(users[:SHOWN]) + (f" and {len(users) - SHOWN} more" if len(users) > SHOWN else "")
-        raise UploadInUse(f"The upload {digest} is in use by {shown}.", used_by=users)
+        raise UploadInUse(f"The upload {digest} is {in_use(users)}.", used_by=users)
     if not waited:
         raise UploadUnknown(f"There is no upload {digest}.")
     await store.condemn(caller.project, digest)
@@ -204,8 +202,8 @@ async def delete_version(connection: AsyncConnection, caller: Caller, dataset: s
         VersionHeld: somebody needs it.
     """
     version = await VersionStore(connection).get(caller.project, dataset, reference, lock=True)
-    if await holds.is_held(connection, caller.project, NOUN, version.reference):
-        raise VersionHeld(f"Version {version.reference} is in use.")
+    if users := await holds.holders(connection, caller.project, NOUN, version.reference):
+        raise VersionHeld(f"Version {version.reference} is {in_use(users)}.", used_by=users)
     await _drop(connection, version)
     await audit.record(connection, caller, "delete", NOUN, version.reference, {"digest": version.digest})
 
@@ -219,8 +217,8 @@ async def delete_dataset(connection: AsyncConnection, caller: Caller, dataset: D
     store = VersionStore(connection)
     versions = await store.page(caller.project, dataset.name, before=None, limit=MANY, lock=True)
     for version in versions:
-        if await holds.is_held(connection, caller.project, NOUN, version.reference):
-            raise DatasetHeld(f"Version {version.reference} is in use.")
+        if users := await holds.holders(connection, caller.project, NOUN, version.reference):
+            raise DatasetHeld(f"Version {version.reference} is {in_use(users)}.", used_by=users)
         await _drop(connection, version)
     await DatasetStore(connection).delete(dataset)
     await audit.record(connection, caller, "delete", "dataset", dataset.name, {"versions": len(versions)})

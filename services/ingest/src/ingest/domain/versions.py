@@ -3,6 +3,7 @@
 import enum
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from ingest.domain.settings import DatasetSettings, digest_of
 from ingest.domain.splits import Side
 from kit import errors
 
+SHOWN = 20
+"""Users of a thing that a refusal names in its sentence."""
 ATTEMPTS = 10
 """How often a source is tried whose parser vanishes (or whose service does) before it is given up."""
 
@@ -251,3 +254,9 @@ def split_reference(text: str) -> tuple[str, Reference]:
     """Read `name`, `name@3` or `name@sha256:…`."""
     name, _, version = text.partition("@")
     return name, reference_of(version or "latest")
+
+
+def in_use(users: Sequence[str]) -> str:
+    """The end of a sentence that names them."""
+    more = f" and {len(users) - SHOWN} more" if len(users) > SHOWN else ""
+    return f"in use by {', '.join(users[:SHOWN])}{more}"
