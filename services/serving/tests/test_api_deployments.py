@@ -1,15 +1,19 @@
 """The control plane's wire."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 from registries import Registry
 from servings_at_work import Serving
+from sqlalchemy.ext.asyncio import AsyncEngine
 from worlds import LOGISTIC, REGRESSOR, rows, trained
 
 from kit.callers import Role
-from kit.testing import eventually, undeclared, unguarded
+from kit.testing import KeyFolder, eventually, undeclared, unguarded
+from serving.settings import Settings
 from trainyard.results import Deployment as Seen
 
 
@@ -188,3 +192,18 @@ async def test_the_document_knows_the_raw_routes(serving: Serving) -> None:
     assert {"/v1/deployments/{name}", "/v1/deployments/{name}/predict", "/v2/models/{name}/infer", "/v2"} <= set(paths)
     names = [it["operationId"] for path in paths.values() for verb, it in path.items() if verb != "parameters"]
     assert len(set(names)) == len(names)
+
+
+async def test_a_project_has_so_many_deployments_and_not_one_more(
+    settings: Callable[..., Settings], key_folder: KeyFolder, engine: AsyncEngine
+) -> None:
+    async with Serving.started(settings(project_deployments=2), key_folder, reconciles=False) as it:
+        answers = await asyncio.gather(*(it.put(f"late-{number}", "late@1") for number in range(4)))
+        assert sorted(answer.status_code for answer in answers) == [201, 201, 409, 409]
+        [one, _] = [answer for answer in answers if answer.is_success]
+        refused = next(answer for answer in answers if not answer.is_success)
+        assert "2 deployments" in problem(refused, 409, "too-many-deployments")["detail"]
+        changed = await it.put(one.json()["name"], "late@2", **{"if-match": one.headers["etag"]})
+        assert changed.status_code == 200
+        await it.http.delete(f"/v1/deployments/{one.json()['name']}")
+        assert (await it.put("again", "late@1")).status_code == 201

@@ -47,6 +47,6 @@ async def test_what_is_answered_or_goes_wrong_is_heard() -> None:
     async def bad() -> int:
         raise OSError("gone")
 
-    assert await asyncio.gather(ask(good), ask(good)) == [7, 7]
+    assert list(await asyncio.gather(ask(good), ask(good))) == [7, 7]
     with pytest.raises(OSError, match="gone"):
         await ask(bad)

@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> Service:
             async with background(follow, hear):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
-                yield {"engine": engine, "parts": Parts(registry, table, replica)}
+                yield {"engine": engine, "parts": Parts(registry, table, replica, settings.project_deployments)}
             loader.close()
             files.close()
         await engine.dispose()

@@ -25,6 +25,9 @@ class Settings(KitSettings):
     model_bytes: PositiveInt = 512 << 20
     """Largest file of a model."""
 
+    project_deployments: PositiveInt = 100
+    """Deployments that a project may have: every process keeps the models of all of them in memory."""
+
     waiting_requests: PositiveInt = 256
     """Requests that may wait for one model; more are told to come again."""
 

@@ -64,7 +64,7 @@ async def put_deployment(
     # Before any transaction: the registry may take its time.
     targets = await _resolved(body, caller, parts)
     async with engine.begin() as connection:
-        deployment, created = await _put(connection, name, body, caller, request, targets)
+        deployment, created = await _put(connection, name, body, caller, request, targets, parts.deployments)
         failpoint("serving.deployment.before_commit")
     failpoint("serving.deployment.after_commit")
     response.status_code = 201 if created else 200
@@ -79,12 +79,14 @@ async def _put(
     caller: Caller,
     request: Request,
     targets: tuple[Target, ...],
+    limit: int,
 ) -> tuple[Deployment, bool]:
     store = DeploymentStore(connection)
     deployment = await store.find(caller.project, name, lock=True)
     if deployment is None:
         if "if-match" in request.headers:
             raise NothingToChange(f"There is no deployment {name}.")
+        await store.require_room(caller.project, limit)
         made = await actions.add(connection, caller, name, body.parts)
         if made is not None:
             return made, True

@@ -17,6 +17,8 @@ class Parts:
     registry: Resolver
     table: Table
     replica: Replica
+    deployments: int
+    """That a project may have."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -17,6 +17,10 @@ ALONE = 100
 """The weight of the only model of a deployment."""
 
 
+class TooManyDeployments(errors.Conflict):
+    """The project has as many as it may have."""
+
+
 class DeploymentNotFound(errors.NotFound): ...
 
 

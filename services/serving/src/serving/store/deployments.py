@@ -12,7 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import leases
 from kit.db import NOW
 from kit.ids import uuid7
-from serving.domain.deployments import BEGUN, Deployment, DeploymentNotFound, Part, Phase, Reason, Status
+from serving.domain.deployments import (
+    BEGUN,
+    Deployment,
+    DeploymentNotFound,
+    Part,
+    Phase,
+    Reason,
+    Status,
+    TooManyDeployments,
+)
 from serving.domain.desired import Desired
 from serving.domain.revisions import Revision, Target
 from serving.store.tables import deployments, revisions
@@ -46,6 +55,19 @@ class DeploymentStore:
         made = insert.on_conflict_do_nothing(index_elements=["project", "name"], index_where=free)
         row = (await self._connection.execute(made.returning(deployments.c.id))).one_or_none()
         return None if row is None else await self.get(project, name)
+
+    async def require_room(self, project: str, limit: int) -> None:
+        """Make sure that this transaction may add one, and no other meanwhile.
+
+        Raises:
+            TooManyDeployments: the project has `limit` already.
+        """
+        turn = sa.func.hashtextextended(f"deployments of {project}", 0)
+        await self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(turn)))
+        there = (deployments.c.project == project, deployments.c.removed_at.is_(None))
+        count = await self._connection.execute(sa.select(sa.func.count()).select_from(deployments).where(*there))
+        if count.scalar_one() >= limit:
+            raise TooManyDeployments(f"A project may have {limit} deployments.")
 
     async def get(self, project: str, name: str, *, lock: bool = False) -> Deployment:
         """
