@@ -166,6 +166,15 @@ def test_a_conversion_that_does_not_end_hits_the_deadline(tmp_path: Path, world:
     assert {path.name for path in tmp_path.iterdir()} == {twin.SKOPS}
 
 
+def test_a_conversion_that_needs_more_memory_than_there_is_costs_the_twin(tmp_path: Path, world: World) -> None:
+    large = fitted(FOREST, world, world.late, parameters={"n_estimators": 200})
+    verdict = made_twin(tmp_path, large, world, memory=twin.LEAST_MEMORY + twin.MARGIN)
+    assert not verdict.kept
+    assert "emory" in verdict.reason or "allocate" in verdict.reason  # whoever of the libraries met the limit
+    assert {path.name for path in tmp_path.iterdir()} == {twin.SKOPS}
+    assert "too little memory" in made_twin(tmp_path, large, world, memory=1 << 20).reason
+
+
 def test_a_twin_that_is_not_kept_is_not_left_behind(tmp_path: Path, world: World) -> None:
     model = fitted(HIST, world, world.late, parameters={"categorical_features": ["carrier"]})
     verdict = made_twin(tmp_path, model, world)

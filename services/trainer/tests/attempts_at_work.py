@@ -95,6 +95,7 @@ def prepare(
     train: pa.Table | None = None,
     held_out: pa.Table | None = None,
     twin_seconds: float = 60.0,
+    memory_bytes: int | None = None,
     **spec: Any,
 ) -> Path:
     """Write shards and `job.json`."""
@@ -115,6 +116,7 @@ def prepare(
         shards=tuple(shards),
         heartbeat_seconds=0.2,
         twin_seconds=twin_seconds,
+        memory_bytes=memory_bytes,
     )
     (folder / JOB_FILE).write_text(json.dumps(job.to_json()))
     return folder

@@ -87,7 +87,8 @@ async def test_a_child_gets_a_private_folder_and_nothing_of_our_secrets(
         work = host.work(grant)
         assert (S_IMODE(work.stat().st_mode), S_IMODE((work / JOB_FILE).stat().st_mode)) == (0o700, 0o600)
         assert S_IMODE((host.home.folder_of(grant) / "record.json").stat().st_mode) == 0o600
-        assert json.loads((work / JOB_FILE).read_text())["token"] == "tya_secret"
+        told = json.loads((work / JOB_FILE).read_text())
+        assert (told["token"], told["memory_bytes"]) == ("tya_secret", 4 << 30)
         boss.stop = True
         await ended(boss)
 

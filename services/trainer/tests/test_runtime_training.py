@@ -74,6 +74,14 @@ def test_a_conversion_that_takes_too_long_costs_the_twin_and_not_the_model(
     assert [file.format for file in result.model.files] == ["skops"]
 
 
+def test_a_conversion_without_memory_costs_the_twin_and_not_the_model(
+    run: Run, table: pa.Table, held_out: pa.Table
+) -> None:
+    code, result = run(train=table, held_out=held_out, twin_seconds=60, memory_bytes=64 << 20)
+    assert code is Exit.SUCCEEDED
+    assert result.model.twin["reason"] == "There is too little memory left for the conversion."
+
+
 def test_an_example_is_no_larger_than_a_manifest_has_room_for(run: Run, table: pa.Table, held_out: pa.Table) -> None:
     texts = ["x" * 70_000, *["a"] * (len(held_out) - 1)]
     _, result = run(

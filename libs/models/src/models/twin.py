@@ -2,7 +2,7 @@
 
 Conversion of some fitted models takes minutes or never ends (with double inputs skl2onnx looks for the float beside an
 infinite threshold for ever), and others need much memory: the parent asks `make`, the child is
-`python -m models.twin_child FOLDER PID`, and they meet over files in that folder.
+`python -m models.twin_child FOLDER PID MEMORY`, and they meet over files in that folder.
 """
 
 import json
@@ -23,6 +23,11 @@ from models.verdicts import Verdict
 SKOPS, ONNX = "model.skops", "model.onnx"
 SIGNATURE, ROWS, VERDICT = "twin.signature.json", "twin.rows.arrow", "twin.verdict.json"
 MAX_REASON = 300
+MAX_MEMORY = 8 << 30
+LEAST_MEMORY = 320 << 20
+"""What the child has taken when it begins, and a little more."""
+MARGIN = 192 << 20
+"""What it has in memory beside its data: the libraries' own pages."""
 
 
 def make(
@@ -31,18 +36,23 @@ def make(
     arrays: Arrays,
     *,
     deadline: timedelta,
+    memory: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Convert `model.skops` in the folder to `model.onnx` beside it; the file is there only when it is kept.
 
     The arrays are rows that the model was not fitted on. The child gets this environment with PYTHONHASHSEED=0,
-    since the order of a set would otherwise show in the bytes.
+    since the order of a set would otherwise show in the bytes. With `memory` it holds no more than so many bytes: a
+    conversion that needs more costs the twin, and not the job that asked for it.
     """
+    limit = MAX_MEMORY if memory is None else min(MAX_MEMORY, memory - MARGIN)
+    if limit < LEAST_MEMORY:
+        return Verdict(kept=False, reason="There is too little memory left for the conversion.")
     (folder / SIGNATURE).write_text(json.dumps(signature.to_json()))
     write_rows(folder / ROWS, arrays)
     (folder / VERDICT).unlink(missing_ok=True)
     (folder / ONNX).unlink(missing_ok=True)
-    verdict = _judged_by_child(folder, deadline, os.environ if environment is None else environment)
+    verdict = _judged_by_child(folder, deadline, limit, os.environ if environment is None else environment)
     if not verdict.kept:
         (folder / ONNX).unlink(missing_ok=True)
     for name in (SIGNATURE, ROWS, VERDICT):
@@ -50,8 +60,8 @@ def make(
     return verdict
 
 
-def _judged_by_child(folder: Path, deadline: timedelta, environment: Mapping[str, str]) -> Verdict:
-    command = [sys.executable, "-m", "models.twin_child", str(folder), str(os.getpid())]
+def _judged_by_child(folder: Path, deadline: timedelta, limit: int, environment: Mapping[str, str]) -> Verdict:
+    command = [sys.executable, "-m", "models.twin_child", str(folder), str(os.getpid()), str(limit)]
     try:
         # Also when this process is told to stop, `run` ends the child before it lets go.
         child = subprocess.run(  # noqa: S603  # our own interpreter and module

@@ -12,10 +12,9 @@ from models.conversions import onnx_of
 from models.onnx_models import OnnxModel
 from models.signature import Signature
 from models.skops_models import SkopsModel
-from models.twin import MAX_REASON, ONNX, ROWS, SIGNATURE, SKOPS, VERDICT, read_rows
+from models.twin import MAX_MEMORY, MAX_REASON, ONNX, ROWS, SIGNATURE, SKOPS, VERDICT, read_rows
 from models.verdicts import Verdict, compare
 
-MAX_MEMORY = 8 << 30
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,9 +31,9 @@ def judge(folder: Path) -> Verdict:
     return compare(original, twin, read_rows(folder / ROWS))
 
 
-def main(folder: Path) -> None:
-    """Judge, and leave the verdict in the folder."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+def main(folder: Path, memory: int = MAX_MEMORY) -> None:
+    """Judge, and leave the verdict in the folder. An allocation beyond `memory` fails."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     verdict = judge(folder)
     (folder / VERDICT).write_text(json.dumps(verdict.to_json()))
 
@@ -49,4 +48,4 @@ def die_with(parent: int) -> None:  # pragma: no cover - for a process of its ow
 
 if __name__ == "__main__":
     die_with(int(sys.argv[2]))
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[3]))

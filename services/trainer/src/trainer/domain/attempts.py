@@ -137,6 +137,7 @@ class AttemptJob:
     shards: tuple[Shard, ...]
     heartbeat_seconds: float = 5.0
     twin_seconds: float = 120.0  # how long the conversion to ONNX may take before the twin is given up
+    memory_bytes: int | None = None  # what the attempt may hold in memory, with all that it starts
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:

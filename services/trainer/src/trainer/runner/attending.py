@@ -113,7 +113,8 @@ class Attending:
         """Why the program cannot be started, or None."""
         try:
             shards = await self._patiently(lambda: inputs.fetch(self._ingest, self.grant, self._work), self._stop)
-            inputs.write_job(self.grant, self._work, self._rules.trainer_url, shards)
+            rules = self._rules
+            inputs.write_job(self.grant, self._work, rules.trainer_url, shards, memory=rules.memory)
         except GaveUp:
             return None  # told to stop
         except errors.Error as exc:

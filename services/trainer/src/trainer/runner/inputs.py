@@ -46,7 +46,7 @@ async def _fetch_one(
     return Shard(path=path, split=shard.split, rows=shard.rows, digest=shard.digest)
 
 
-def write_job(grant: Grant, work: Path, trainer_url: str, shards: Sequence[Shard]) -> None:
+def write_job(grant: Grant, work: Path, trainer_url: str, shards: Sequence[Shard], *, memory: int) -> None:
     """What the program is told."""
     job = AttemptJob(
         job=grant.job,
@@ -55,5 +55,6 @@ def write_job(grant: Grant, work: Path, trainer_url: str, shards: Sequence[Shard
         token=grant.token,
         spec=grant.training,
         shards=tuple(shards),
+        memory_bytes=memory,
     )
     write_private(work / JOB_FILE, json.dumps(job.to_json()))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kit import errors
+from kit import children, errors
 from models import formats, scoring, twin
 from models.estimators import estimator_kind, steps_of
 from models.examples import rows_of
@@ -198,6 +198,7 @@ def _twin(job: AttemptJob, folder: Path, task: Task) -> Verdict:
         task.signature,
         _sample(task.held_out.arrays),
         deadline=timedelta(seconds=job.twin_seconds),
+        memory=None if job.memory_bytes is None else job.memory_bytes - children.resident(os.getpid()),
         environment=environments.environment_of(os.environ),
     )
 
