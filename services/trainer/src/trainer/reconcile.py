@@ -164,7 +164,7 @@ class Reconciler:
         except* errors.Error as group:
             refused = _first(group)
         failpoint("trainer.register.after")
-        if isinstance(refused, PASSING) or _theirs(refused):
+        if refused is not None and (isinstance(refused, PASSING) or _theirs(refused)):
             raise refused
         if refused is not None:
             why = Why(Reason.REGISTRATION_REFUSED, f"The model was not registered: {refused.detail}", REFUSED_HINT)
@@ -284,7 +284,7 @@ def _principal(job: Job) -> Principal:
     return Principal(job.project, Role.EDITOR, job.subject)
 
 
-def _theirs(refused: errors.Error | None) -> bool:
+def _theirs(refused: errors.Error) -> bool:
     """Whether it is the registry's bytes that are damaged, and not the output that we have: it is sent again then."""
     return isinstance(refused, errors.Corrupt) and "upstream_code" in refused.extra
 
