@@ -224,3 +224,15 @@ async def test_what_nobody_waits_for_any_more_is_given_up() -> None:
     await predict(scope, receive, send)
     await eventually(lambda: model.was_given_up)
     assert said == []
+
+
+def test_a_deployment_is_found_by_its_name_and_by_its_id_until_it_is_dropped() -> None:
+    table, first, second = Table(), uuid.uuid4(), uuid.uuid4()
+    lives = [Live(Desired("demo", "late", key, 1, (target(),)), ()) for key in (first, second)]
+    table.put(lives[0])
+    assert table.of(first) is lives[0]
+    table.put(lives[1])  # deleted, and made anew under its name
+    assert (table.of(first), table.of(second)) == (None, lives[1])
+    table.drop(lives[1])
+    assert table.of(second) is None
+    assert list(table) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -85,8 +86,12 @@ async def test_a_revision_is_recorded_once_by_the_owner_of_the_lease(engine: Asy
         assert second.number == 2
         references = await DeploymentStore(connection).references(now, {1, 2})
         [desired] = await DeploymentStore(connection).desired()
+        [again] = await DeploymentStore(connection).desired([desired])
+        [anew] = await DeploymentStore(connection).desired([replace(desired, revision=1)])
     assert references == {"late@1", "late@2"}
     assert (desired.name, desired.revision, desired.targets) == ("late", 2, (target(2),))
+    assert again == anew == desired
+    assert again.targets is desired.targets  # not read again
 
 
 async def test_what_happens_while_somebody_looks_makes_what_he_found_out_of_date(engine: AsyncEngine) -> None:

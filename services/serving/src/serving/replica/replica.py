@@ -168,8 +168,9 @@ class Replica:
         await self.report()
 
     async def _read(self) -> list[Desired]:
+        known = (*self._desired, *(live.desired for live in self._table))
         async with self._engine.begin() as connection:
-            return await DeploymentStore(connection).desired()
+            return await DeploymentStore(connection).desired(known)
 
     async def _catch_up(self) -> None:
         wanted = {desired.deployment: desired for desired in self._desired}

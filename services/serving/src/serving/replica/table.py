@@ -86,6 +86,7 @@ class Table:
 
     def __init__(self) -> None:
         self._live: dict[tuple[str, str], Live] = {}
+        self._by_id: dict[uuid.UUID, Live] = {}
         self._known: set[tuple[str, str]] = set()
         self.is_informed = False
         """Whether this process ever heard what it is to serve."""
@@ -108,7 +109,7 @@ class Table:
 
     def of(self, deployment: uuid.UUID) -> Live | None:
         """What answers for a deployment."""
-        return next((live for live in self if live.desired.deployment == deployment), None)
+        return self._by_id.get(deployment)
 
     def know(self, desired: list[Desired]) -> None:
         """These are all there are."""
@@ -119,7 +120,9 @@ class Table:
         """From now on requests meet this revision; those under way finish with the one before."""
         key = (live.desired.project, live.desired.name)
         before = self._live.get(key)
-        self._live[key] = live
+        if before is not None:
+            self._by_id.pop(before.desired.deployment, None)
+        self._live[key] = self._by_id[live.desired.deployment] = live
         if before is not None and before.labels != live.labels:
             _forget(before)
         SERVED.set(len(self._live))
@@ -127,6 +130,7 @@ class Table:
     def drop(self, live: Live) -> None:
         """Nothing answers there any more."""
         del self._live[(live.desired.project, live.desired.name)]
+        self._by_id.pop(live.desired.deployment, None)
         _forget(live)
         SERVED.set(len(self._live))
 

@@ -1,7 +1,7 @@
 """Deployments and their revisions in the database. Every statement about these two tables is in this file."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ _OF_REVISION = sa.and_(
     revisions.c.deployment_id == deployments.c.id,
     revisions.c.number == deployments.c.revision,
 )
+_Key = tuple[str, uuid.UUID, int]
 _COLUMNS = (
     *(deployments.c[name] for name in ("id", "project", "name", "models", "phase", "reason", "message")),
     *(deployments.c[name] for name in ("generation", "observed_generation", "nudges")),
@@ -194,19 +195,35 @@ class DeploymentStore:
         )
         return {Target.from_json(target).reference for row in found for target in row.targets}
 
-    async def desired(self) -> list[Desired]:
-        """What every replica is to serve."""
+    async def desired(self, known: Iterable[Desired] = ()) -> list[Desired]:
+        """What every replica is to serve. A revision never changes: those that are `known` are not read again."""
         query = (
             sa.select(deployments.c.project, deployments.c.name, deployments.c.id, revisions.c.number)
-            .add_columns(revisions.c.targets)
             .join(revisions, _OF_REVISION)
             .where(deployments.c.removed_at.is_(None))
             .order_by(deployments.c.project, deployments.c.id)
         )
+        wanted = (await self._connection.execute(query)).all()
+        targets = {(it.project, it.deployment, it.revision): it.targets for it in known}
+        news = [key for row in wanted if (key := (row.project, row.id, row.number)) not in targets]
+        targets |= await self._targets(news)
         return [
-            Desired(row.project, row.name, row.id, row.number, tuple(map(Target.from_json, row.targets)))
-            for row in await self._connection.execute(query)
+            Desired(row.project, row.name, row.id, row.number, targets[key])
+            for row in wanted
+            if (key := (row.project, row.id, row.number)) in targets  # else it was deleted between the two readings
         ]
+
+    async def _targets(self, keys: Sequence[_Key]) -> dict[_Key, tuple[Target, ...]]:
+        if not keys:
+            return {}
+        of = revisions.c
+        named = sa.tuple_(of.project, of.deployment_id, of.number).in_(keys)
+        found = await self._connection.execute(
+            sa.select(of.project, of.deployment_id, of.number, of.targets).where(named)
+        )
+        return {
+            (row.project, row.deployment_id, row.number): tuple(map(Target.from_json, row.targets)) for row in found
+        }
 
 
 def _is(project: str, deployment_id: uuid.UUID) -> sa.ColumnElement[bool]:
