@@ -84,6 +84,7 @@ GOOD = rows(1)[0]
         (b"{", 400, "malformed-request", []),
         (b'{"rows": [{"distance": NaN}]}', 400, "malformed-request", []),
         (b'{"rows": "\\ud800"}', 400, "malformed-request", []),
+        (b'{"rows": [{"distance": 1, "distance": 2}]}', 400, "malformed-request", []),
         (b"[]", 422, "request-invalid", ["#"]),
         (b"{}", 422, "rows-invalid", ["#/rows"]),
         (b'{"rows": []}', 422, "rows-invalid", ["#/rows"]),

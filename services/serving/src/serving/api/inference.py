@@ -18,7 +18,7 @@ from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
-from serving.api import documents
+from serving.api import documents, strict
 from serving.api.predict import JSON, LARGE, LIMIT, MANY, asked, beside
 from serving.domain import tensors
 from serving.replica.table import Answering, Live, Table
@@ -176,11 +176,7 @@ def _request(headers: Headers, content: bytes, one: Answering) -> tensors.Asked:
         raise errors.Malformed("Inference-Header-Content-Length is not the length of the JSON in this body.")
     if length == 0 and given is not None:
         return tensors.read_raw(one.resident.signature, content)
-    try:
-        document = orjson.loads(content[:length])
-    except orjson.JSONDecodeError as exc:
-        raise errors.Malformed(f"The request is not valid JSON: {exc.msg} at byte {exc.pos}.") from None
-    return tensors.read(document, content[length:])
+    return tensors.read(strict.loads(content[:length]), content[length:])
 
 
 def _decoded(headers: Headers, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
-from serving.api import documents
+from serving.api import documents, strict
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
@@ -119,13 +119,10 @@ def document_of(content: bytes) -> dict[str, Any]:
     """The request's JSON.
 
     Raises:
-        errors.Malformed: it is none, or says NaN, or is no Unicode.
+        errors.Malformed: it is none, or says NaN, or is no Unicode, or gives a member twice.
         RequestInvalid: it has members that mean nothing here.
     """
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError as exc:
-        raise errors.Malformed(f"The body is not valid JSON: {exc.msg} at byte {exc.pos}.") from None
+    document = strict.loads(content)
     if not isinstance(document, dict):
         raise RequestInvalid("A request is an object.", errors=[{"pointer": "#", "detail": "must be an object"}])
     if unknown := document.keys() - MEMBERS:
