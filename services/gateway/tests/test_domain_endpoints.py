@@ -61,3 +61,23 @@ def test_one_where_nobody_listens_is_asked_every_time_unless_there_are_others() 
 
     assert picked(alone) == "http://a"
     assert {picked(two) for _ in range(4)} == {"http://b"}
+
+
+def test_one_that_says_that_it_cannot_is_avoided_for_a_while() -> None:
+    pool = Pool(["http://a", "http://b"])
+    first, second = pool.endpoints
+    assert pool.has_other(first, 10.0)
+    first.overloaded(10.0)
+    second.in_flight = 5
+    assert {picked_at(pool, 10.9) for _ in range(3)} == {"http://b"}
+    assert not pool.has_other(second, 10.9)
+    assert picked_at(pool, 11.0) == "http://a"
+    second.overloaded(11.0)
+    first.overloaded(11.0)
+    assert picked_at(pool, 11.5) == "http://a"  # all of them: as if none were
+
+
+def picked_at(pool: Pool, now: float) -> str:
+    picked = pool.pick(now)
+    assert picked is not None
+    return picked.url

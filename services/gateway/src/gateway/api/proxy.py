@@ -10,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 from gateway.api import exchange
 from gateway.api.exchange import Incoming
 from gateway.api.state import Parts
-from gateway.clients.upstreams import SOON, Outgoing, ServiceUnavailable
+from gateway.clients.upstreams import SOON, Body, Outgoing, ServiceUnavailable
 from gateway.domain import headers as rules
-from gateway.domain.requests import body_limit, service_of
+from gateway.domain.requests import Operation, body_limit, operation_of, service_of
 from kit import errors, sse, telemetry
 from kit.bodies import ClientGone, answer_problem
 from kit.callers import Access, Caller, Role
@@ -21,7 +21,7 @@ from kit.tokens import Signer
 
 log = logging.getLogger(__name__)
 SMALL = 64 * 1024
-"""Answers of no more bytes are sent in one piece."""
+"""Bodies and answers of no more bytes are sent in one piece."""
 
 EVENT_END = b"\n\n"
 LOOK = 1.0
@@ -51,7 +51,7 @@ class Proxy:
             log.warning("service broke off", extra={"error": type(exc).__name__})
 
     async def _pass_on(self, scope: Scope, incoming: Incoming, limit: int | None, send: Send) -> None:
-        request = self._outgoing(scope, incoming, limit)
+        request = await self._outgoing(scope, incoming, limit)
         parts: Parts = scope["state"]["parts"]
         try:
             async with parts.upstreams.send(request) as response:
@@ -62,7 +62,7 @@ class Proxy:
                 raise incoming.failure from None
             raise
 
-    def _outgoing(self, scope: Scope, incoming: Incoming, limit: int | None) -> Outgoing:
+    async def _outgoing(self, scope: Scope, incoming: Incoming, limit: int | None) -> Outgoing:
         service = service_of(scope["path"])
         assert service is not None, "only paths of services are routed here"
         headers = scope["headers"]
@@ -74,13 +74,23 @@ class Proxy:
         said = [("authorization", f"Bearer {token}"), ("x-request-id", scope["state"]["request_id"])]
         if (trace := telemetry.traceparent.get()) is not None:
             said.append(("traceparent", trace))
-        body = incoming.parts if rules.has_body(headers) else None
-        if body is None:
-            incoming.is_empty()
+        asks = operation_of(scope["method"], scope["path"]) in (Operation.PREDICT, Operation.DESCRIBE)
+        body = await _body(headers, incoming, whole=asks and announced is not None and announced <= SMALL)
         target = scope["raw_path"].decode("ascii")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("ascii")
-        return Outgoing(service, scope["method"], target, rules.forwarded(headers, said), body)
+        sent = rules.forwarded(headers, said)
+        return Outgoing(service, scope["method"], target, sent, body, changes_nothing=asks)
+
+
+async def _body(headers: rules.Headers, incoming: Incoming, *, whole: bool) -> Body | bytes | None:
+    """What a request carries; `whole` when it is little and may be sent a second time."""
+    if not rules.has_body(headers):
+        incoming.is_empty()
+        return None
+    if not whole or rules.value_of(headers, b"expect"):
+        return incoming.parts
+    return b"".join([part async for part in incoming.parts()])
 
 
 def _broke_off(scope: Scope) -> ServiceUnavailable:

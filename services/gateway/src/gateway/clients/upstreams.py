@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp import hdrs
@@ -32,21 +33,32 @@ class Outgoing:
     """One request to a service."""
 
     def __init__(
-        self, service: str, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body | None = None
+        self,
+        service: str,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: Body | bytes | None = None,
+        *,
+        changes_nothing: bool = False,
     ) -> None:
-        """`target` is the path with its query, as it came: encoded, and never decoded and encoded again."""
+        """`target` is the path with its query, as it came: encoded, and never decoded and encoded again.
+
+        One that changes nothing may be asked of another copy when the first says that it cannot.
+        """
         self.service = service
         self.method = method
         self.target = target
         self.headers = headers
         self._body = body
+        self.changes_nothing = changes_nothing
         self.begun = False
         """Whether the body was asked for: it is there once."""
         self.spoiled = False
         """Whether it was the client who failed: that says nothing of the service."""
 
-    def content(self) -> AsyncIterator[bytes] | None:
-        return None if self._body is None else self._read(self._body)
+    def content(self) -> AsyncIterator[bytes] | bytes | None:
+        return self._read(self._body) if callable(self._body) else self._body
 
     async def _read(self, body: Body) -> AsyncIterator[bytes]:
         self.begun = True
@@ -79,13 +91,19 @@ class Upstreams:
     async def _answered(self, request: Outgoing, stack: contextlib.AsyncExitStack) -> aiohttp.ClientResponse:
         pool = self.pools[request.service]
         failed: list[str] = []
+        moved = False
         for _ in range(TRIES):
             # Another copy if there is one; else the same again.
             endpoint = pool.pick(time.monotonic(), failed) or pool.pick(time.monotonic())
             if endpoint is None:
                 break
             try:
-                return await self._attempt(request, endpoint, stack)
+                response = await self._attempt(request, endpoint, stack)
+                if moved or not _may_move(request, response, endpoint, pool):
+                    return response
+                moved = True
+                failed.append(endpoint.url)
+                await stack.aclose()
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:  # it never left
                 if isinstance(getattr(exc, "os_error", None), ConnectionRefusedError):
                     pool.refused(endpoint, time.monotonic())
@@ -121,6 +139,15 @@ class Upstreams:
         stack.push_async_exit(exchange)
         endpoint.answered()
         return response
+
+
+def _may_move(request: Outgoing, response: aiohttp.ClientResponse, endpoint: Endpoint, pool: Pool) -> bool:
+    """Whether another copy is to be asked, since this one says that it cannot."""
+    if response.status != HTTPStatus.SERVICE_UNAVAILABLE or not request.changes_nothing:
+        return False
+    now = time.monotonic()
+    endpoint.overloaded(now)
+    return not request.begun and pool.has_other(endpoint, now)
 
 
 def _leave(endpoint: Endpoint) -> None:

@@ -19,6 +19,7 @@ class Endpoint:
     failures: int = 0
     """Since it last answered."""
     ejected_until: float = 0.0
+    avoided_until: float = 0.0
 
     def is_open(self, now: float) -> bool:
         """Whether requests may go there. After a pause one may try; the others follow when it is answered."""
@@ -28,6 +29,11 @@ class Endpoint:
         """A request goes there. As long as it is a trial, no other follows for a while."""
         if self.failures >= FAILURES:
             self.ejected_until = now + LONGEST
+
+    def overloaded(self, now: float) -> None:
+        """It answers, and says that it cannot. Who is so fast with that has few requests in flight, and must not
+        draw all others for it."""
+        self.avoided_until = now + LONGEST
 
     def answered(self) -> None:
         self.failures = 0
@@ -55,13 +61,22 @@ class Pool:
         if len(self.endpoints) > 1:
             endpoint.failed(now)
 
+    def has_other(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether another copy may do what this one cannot just now."""
+        others = (it for it in self.endpoints if it is not endpoint)
+        return any(it.is_open(now) and now >= it.avoided_until for it in others)
+
     def pick(self, now: float, avoid: Collection[str] = ()) -> Endpoint | None:
-        """The open endpoint with the fewest requests in flight, in turn among equals; None when all are closed."""
+        """The open endpoint with the fewest requests in flight, in turn among equals; None when all are closed.
+
+        One that is overloaded is picked only when all others are, or are closed.
+        """
         open_ = [it for it in self.endpoints if it.is_open(now) and it.url not in avoid]
         if not open_:
             return None
-        least = min(it.in_flight for it in open_)
-        equals = [it for it in open_ if it.in_flight == least]
+        willing = [it for it in open_ if now >= it.avoided_until] or open_
+        least = min(it.in_flight for it in willing)
+        equals = [it for it in willing if it.in_flight == least]
         self._turn += 1
         picked = equals[self._turn % len(equals)]
         picked.chosen(now)
