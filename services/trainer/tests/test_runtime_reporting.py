@@ -1,5 +1,6 @@
 """A job tells what it does, loses nothing to a trainer that is away for a while, and stops when it is told to."""
 
+import json
 import signal
 import subprocess
 import threading
@@ -11,8 +12,9 @@ import httpx2
 import pytest
 from attempts_at_work import HIST, Attempt, flights, prepare, result_of, start
 
-from trainer.domain.attempts import RESULT_FILE, Exit, Outcome
-from trainer.runtime import reporting
+from trainer.domain.attempts import JOB_FILE, RESULT_FILE, AttemptJob, Exit, Outcome
+from trainer.runtime import program, reporting
+from trainer.runtime.mistakes import UserMistake
 from trainer.runtime.reporting import Reporter
 
 LONG = {"class": HIST, "parameters": {"max_iter": 10_000, "early_stopping": False}}
@@ -39,6 +41,27 @@ def test_sigterm_stops_a_fit_cleanly_and_hands_nothing_over(
     assert (result.outcome, result.model) == (Outcome.STOPPED, None)
     assert attempt.lines[-1] == "stopped"
     assert not (tmp_path / f"{RESULT_FILE}.part").exists()
+
+
+class Meddling(Reporter):
+    """As compiled code may be: a signal in the middle of it comes out as another error."""
+
+    def start(self) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except program.Stopped:
+            raise UserMistake("The estimator cannot be fitted: no buffer", "") from None
+
+
+def test_a_stop_is_a_stop_whatever_a_library_makes_of_it(tmp_path: Path) -> None:
+    prepare(tmp_path, "http://attempt", train=flights(30), held_out=flights(30, 1))
+    job = AttemptJob.from_json(json.loads((tmp_path / JOB_FILE).read_text()))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = program._attempt(job, tmp_path, Meddling(Told().client(), beat=BEAT, over=lambda: None))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.outcome is Outcome.STOPPED
 
 
 def test_a_sigterm_that_comes_while_the_program_starts_is_not_lost(tmp_path: Path, attempt: Attempt) -> None:

@@ -54,17 +54,26 @@ def _attempt(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held back while the program was starting
         return training.run(job, folder, reporter)
     except Stopped:
-        log.warning("stopped")
-        return AttemptResult(outcome=Outcome.STOPPED, message="The attempt was stopped.")
-    except UserMistake as mistake:
-        log.error("%s %s", mistake.message, mistake.hint)  # it is the author's to read, not a trace
-        return AttemptResult(outcome=Outcome.USER_ERROR, message=mistake.message, hint=mistake.hint)
-    except Exception as error:
-        log.exception("the job failed")
-        return AttemptResult(outcome=Outcome.PLATFORM_ERROR, message=f"{type(error).__name__}: {error}")
+        return _stopped()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has a result
+        # Compiled code can make another error of a signal in the middle of it: that is no mistake of anybody's.
+        return _stopped() if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else _failed(error)
     finally:
         # From here on the attempt has its result: a late signal must not cut it in two.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _stopped() -> AttemptResult:
+    log.warning("stopped")
+    return AttemptResult(outcome=Outcome.STOPPED, message="The attempt was stopped.")
+
+
+def _failed(error: Exception) -> AttemptResult:
+    if isinstance(error, UserMistake):
+        log.error("%s %s", error.message, error.hint)  # it is the author's to read, not a trace
+        return AttemptResult(outcome=Outcome.USER_ERROR, message=error.message, hint=error.hint)
+    log.error("the job failed", exc_info=error)
+    return AttemptResult(outcome=Outcome.PLATFORM_ERROR, message=f"{type(error).__name__}: {error}")
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
