@@ -17,7 +17,7 @@ from serving.domain.observations import NOTHING, Observation
 from serving.store.deployments import DeploymentStore
 from serving.store.held import HeldStore
 from serving.store.replicas import ReplicaStore
-from serving.store.tables import deployments, metadata, replicas
+from serving.store.tables import deployments, metadata, replicas, revisions
 
 TTL = timedelta(seconds=30)
 LATER = timedelta(minutes=1)
@@ -92,6 +92,30 @@ async def test_a_revision_is_recorded_once_by_the_owner_of_the_lease(engine: Asy
     assert (desired.name, desired.revision, desired.targets) == ("late", 2, (target(2),))
     assert again == anew == desired
     assert again.targets is desired.targets  # not read again
+
+
+async def test_old_revisions_go_but_for_the_newest_and_those_that_a_replica_serves(engine: AsyncEngine) -> None:
+    deployment, other = await made(engine), await made(engine, "other")
+    for number in range(1, 7):
+        async with engine.begin() as connection:
+            for lease in await leases.lease_due(connection, deployments, 10, ttl=TTL):
+                seen = await DeploymentStore(connection).find_by_id("blue", lease.id)
+                if seen == deployment:
+                    made_now = await DeploymentStore(connection).revise(lease, seen, [target(number)])
+                    assert made_now is not None
+            deployment = await DeploymentStore(connection).get("blue", "late")
+            await DeploymentStore(connection).nudge([("blue", deployment.id)])
+            deployment = await DeploymentStore(connection).get("blue", "late")
+    replica = uuid.uuid4()
+    async with engine.begin() as connection:
+        report = {("blue", deployment.id): Observation(2, 1), ("blue", other.id): Observation(3, 3)}
+        await ReplicaStore(connection).report(replica, replica, report)
+        assert await DeploymentStore(connection).prune(2) == 2
+        assert await DeploymentStore(connection).prune(2) == 0
+        kept = await connection.execute(sa.select(revisions.c.number).order_by(revisions.c.number))
+        assert list(kept.scalars()) == [1, 2, 5, 6]
+        [desired] = await DeploymentStore(connection).desired()
+        assert desired.revision == 6
 
 
 async def test_what_happens_while_somebody_looks_makes_what_he_found_out_of_date(engine: AsyncEngine) -> None:

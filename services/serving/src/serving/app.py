@@ -25,6 +25,7 @@ from serving.replica.replica import Replica
 from serving.replica.residents import Loader
 from serving.replica.table import Table
 from serving.settings import Settings
+from serving.store.deployments import DeploymentStore
 from serving.store.replicas import ReplicaStore
 from serving.store.tables import deployments as deployments_table
 
@@ -32,6 +33,8 @@ SERVICES = frozenset({"ingest", "trainer", "registry", "serving", "pipelines", "
 PURGE = 600.0
 KEPT_EVENTS = timedelta(days=7)
 KEPT_REPLICAS = timedelta(minutes=10)
+KEPT_REVISIONS = 50
+"""Of each deployment, beside those that a replica still serves."""
 RESTORE = 10.0
 """Seconds that the first requests wait at most for what was served last."""
 THREADS = 2
@@ -87,6 +90,7 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
             await events.prune(engine, KEPT_EVENTS)
             async with engine.begin() as connection:
                 await ReplicaStore(connection).prune(KEPT_REPLICAS)
+                await DeploymentStore(connection).prune(KEPT_REVISIONS)
 
         async with asyncio.TaskGroup() as group:
             control = controller(

@@ -24,7 +24,7 @@ from serving.domain.deployments import (
 )
 from serving.domain.desired import Desired
 from serving.domain.revisions import Revision, Target
-from serving.store.tables import deployments, revisions
+from serving.store.tables import deployments, observations, revisions
 
 _OF_REVISION = sa.and_(
     revisions.c.project == deployments.c.project,
@@ -186,6 +186,15 @@ class DeploymentStore:
         await self._connection.execute(sa.delete(revisions).where(of))
         await self._connection.execute(sa.delete(deployments).where(_is(lease.project, lease.id)))
         return True
+
+    async def prune(self, keep: int) -> int:
+        """Delete the revisions before the newest `keep` of each deployment that no replica serves. Says how many."""
+        same = sa.and_(deployments.c.project == revisions.c.project, deployments.c.id == revisions.c.deployment_id)
+        old = sa.exists().where(same, revisions.c.number <= deployments.c.revision - keep)
+        of = observations.c
+        here = sa.and_(of.project == revisions.c.project, of.deployment_id == revisions.c.deployment_id)
+        served = sa.exists().where(here, sa.or_(of.serving == revisions.c.number, of.tried == revisions.c.number))
+        return (await self._connection.execute(sa.delete(revisions).where(old, ~served))).rowcount
 
     async def references(self, deployment: Deployment, numbers: Collection[int]) -> set[str]:
         """The model versions of these revisions, as holds name them."""
