@@ -112,15 +112,15 @@ def test_a_good_parent_goes_on() -> None:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def lines() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()
-    monkeypatch.setattr(telemetry, "_lines", telemetry._Lines())
     telemetry.configure_logging("lamps", stream=stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    telemetry._lines = telemetry._Lines()
 
 
 async def test_every_line_of_a_log_is_json_and_says_which_request(
