@@ -115,10 +115,11 @@ async def test_what_nobody_expected_of_a_neighbour_is_shown_and_asked_again(
 async def test_a_cancelled_attempt_is_withdrawn_or_stopped(
     engine: AsyncEngine, worker: Reconciler, world: Neighbours
 ) -> None:
-    queued, running = await add_job(engine), await add_job(engine)
+    running = await add_job(engine)
+    await turn(engine, worker)  # before there is another: the attempt that was queued first is given first
+    queued = await add_job(engine)
     await turn(engine, worker)
-    begun = await begin(engine, queued)
-    running, queued = queued, running  # the older one was begun
+    begun = await begin(engine, running)
     async with engine.begin() as connection:
         for job in (queued, running):
             await JobStore(connection).request_cancel("blue", job.id)
