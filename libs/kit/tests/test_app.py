@@ -1,12 +1,14 @@
 """How a service is put together, and what it says of itself."""
 
 import asyncio
+import contextvars
 import dataclasses
 import io
 import json
 import logging
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -196,3 +198,23 @@ async def test_a_loop_that_fails_asks_the_process_to_end_and_is_told_at_its_end(
         async with background(loop):
             await asyncio.wait_for(asked.wait(), 5)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+def test_a_line_says_which_request_it_belongs_to() -> None:
+    said = contextvars.copy_context().run(_line_of_a_request)
+
+    assert (said["request_id"], said["trace_id"]) == ("r-1", "c" * 32)
+
+
+def _line_of_a_request() -> dict[str, Any]:
+    telemetry.request_id.set("r-1")
+    telemetry.traceparent.set("00-" + "c" * 32 + "-" + "d" * 16 + "-01")
+    line: dict[str, Any] = json.loads(telemetry.JsonFormatter("lamps").format(logging.makeLogRecord({"msg": "lit"})))
+    return line
+
+
+def test_where_no_log_is_configured_requests_are_lines_as_all_others(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "kit.access"):
+        telemetry._Lines().answered({"status": 204})
+
+    assert [(record.getMessage(), vars(record)["status"]) for record in caplog.records] == [("answered", 204)]

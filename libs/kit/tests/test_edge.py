@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
+from kit import edge
 from kit.edge_rules import Limits
 from kit.testing import eventually
 
-from .edge_clients import MUCH, PROMPT, Server, serving
+from .edge_clients import MUCH, PROMPT, Application, Server, serving
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
@@ -262,6 +265,47 @@ async def test_a_client_that_reads_slowly_gets_all(server: Server) -> None:
         await passing(0.11)
 
     assert size + len(await client.rest()) > MUCH
+
+
+async def test_a_client_that_has_read_all_may_ask_again(server: Server) -> None:
+    client = await server.connect()
+    await client.send(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n")
+    await passing(0.2)  # until nothing more goes out
+    await client.answer()
+    await client.send(HEAD, b"\r\n")
+
+    assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize(("unsent", "ended"), [(0, "closed"), (1, "aborted")])
+async def test_an_idle_connection_ends_at_once_whatever_is_unread(unsent: int, ended: str) -> None:
+    config = uvicorn.Config(Application(), lifespan="off", log_config=None, http="httptools")
+    connection = edge.protocol_with(PROMPT)(config=config, server_state=ServerState(), app_state={})
+    connection.transport = wire = Wire(unsent)
+    connection.timeout_keep_alive_handler()
+
+    assert wire.ended == ended
+
+
+class Wire(asyncio.Transport):
+    """A transport with so many bytes that its reader has not taken."""
+
+    def __init__(self, unsent: int) -> None:
+        super().__init__()
+        self._unsent = unsent
+        self.ended = ""
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
 
 
 async def test_there_is_an_end_to_connections() -> None:
