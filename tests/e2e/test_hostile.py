@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from suites_at_work import Suite, until
 from worlds import World, rows_of
@@ -166,8 +168,6 @@ def test_a_flipped_byte_in_a_stored_model_is_served_to_nobody(
 
 
 def test_a_small_file_that_unpacks_to_very_much(client: Client, world: World) -> None:
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"x": pa.array(["a" * 10_000] * 200_000).dictionary_encode()}), sink, compression="zstd")
     client.datasets.create(world.dataset)
