@@ -7,11 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := libs/kit libs/models sdk deploy/local services/ingest services/trainer services/registry services/serving services/gateway services/pipelines
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --custom-compile-command "make lock" \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
 	--no-emit-index-url --no-emit-find-links --no-emit-package trainyard --no-emit-package trainyard-kit --no-emit-package trainyard-models
+# Of each image: its service, and behind the colon the extra of libs/models that it needs.
+IMAGES := gateway ingest pipelines registry serving:training serving-onnx:serving trainer:- trainer-job:training
 RUN := $(VENV)/run.stamp
 TEST := $(VENV)/test.stamp
 TRITON := .cache/triton
+CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status test test-fast check format coverage mutants lock docs contracts swagger-ui clean python
@@ -55,9 +58,13 @@ mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
 
 lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
-	$(COMPILE) $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
-	$(COMPILE) $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
+	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
+	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
+	$(COMPILE) requirements/checks.in -o requirements/checks.txt
+	@for it in $(IMAGES); do name=$${it%:*}; extra=$${it#$$name}; extra=$${extra#:}; \
+		$(COMPILE) services/$${name%%-*}/pyproject.toml libs/kit/pyproject.toml $${extra:+libs/models/pyproject.toml} \
+		$$([ -z "$${extra#-}" ] || echo --extra $$extra) -c constraints.txt -o requirements/images/$$name.txt || exit 1; done
 
 docs: $(TEST) ## Write docs/settings.md from the Settings classes
 	$(BIN)/python tools/settings_page.py
@@ -88,3 +95,9 @@ $(TRITON)/stamp: requirements/triton.txt | python
 	@touch $@
 
 $(TRITON): $(TRITON)/stamp
+
+$(CHECKS)/stamp: requirements/checks.txt | python
+	@$(PYTHON) tools/environment.py checks
+	@touch $@
+
+$(CHECKS): $(CHECKS)/stamp

@@ -2,6 +2,7 @@
 
     python3 tools/environment.py run        .venv: what `make demo` needs
     python3 tools/environment.py test       .venv: and what `make test` needs
+    python3 tools/environment.py checks     .cache/checks: what reads charts, images and workflows
     python3 tools/environment.py triton     .cache/triton: a client whose dependencies are at odds with ours
 
 Runs before anything is installed: standard library only. pip is asked, so that its configuration (an index of one's
@@ -37,6 +38,7 @@ class Environment:
 ENVIRONMENTS = {
     "run": Environment(ROOT / ".venv", REQUIREMENTS / "run.txt"),
     "test": Environment(ROOT / ".venv", ROOT / "constraints.txt"),
+    "checks": Environment(ROOT / ".cache" / "checks", REQUIREMENTS / "checks.txt", ours=False),
     "triton": Environment(ROOT / ".cache" / "triton", REQUIREMENTS / "triton.txt", ours=False),
 }
 
