@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import db, migrations, testing_database
+from kit import databases, db, migrations, testing_database
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder
 from trainyard_local import postgres as local
 
@@ -82,7 +82,7 @@ def database_url(postgres: local.Server) -> DatabaseUrl:
 
     def url_of(service: str) -> str:
         if service not in made:
-            local.prepare(postgres.url, service, {service: PASSWORD})
+            databases.prepare(postgres.url, service, {service: PASSWORD})
             url = local.url_of(postgres.sockets, service, PASSWORD, service)
             migrations.upgrade(service, url)
             made[service] = url
@@ -97,7 +97,7 @@ def _sweep(postgres: local.Server) -> Iterator[Callable[[str], None]]:
 
     def sweep(database: str) -> None:
         if database not in sessions or sessions[database].broken:
-            sessions[database] = psycopg.connect(local.plain(postgres.url(database)), autocommit=True)
+            sessions[database] = psycopg.connect(databases.plain(postgres.url(database)), autocommit=True)
         testing_database.clear(sessions[database])
 
     yield sweep
@@ -129,9 +129,9 @@ _NUMBERS = itertools.count()
 def empty_database_url(postgres: local.Server) -> Iterator[str]:
     """A new database without a table: for tests of kit, and of migrations."""
     name = f"empty_{next(_NUMBERS)}"
-    local.prepare(postgres.url, name, {"nobody": PASSWORD})
+    databases.prepare(postgres.url, name, {"nobody": PASSWORD})
     yield local.url_of(postgres.sockets, "nobody", PASSWORD, name)
-    with psycopg.connect(local.plain(postgres.url()), autocommit=True) as session:
+    with psycopg.connect(databases.plain(postgres.url()), autocommit=True) as session:
         session.execute(psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name)))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from kit import databases
 from trainyard_local import postgres
 
 
@@ -23,9 +24,9 @@ def server(tmp_path: Path) -> Iterator[postgres.Server]:
 def test_each_service_has_a_schema_that_the_others_cannot_read(server: postgres.Server) -> None:
     passwords = {"ingest": "one", "trainer": "two"}
     for _ in range(2):
-        postgres.prepare(server.url, "suite", passwords)
+        databases.prepare(server.url, "suite", passwords)
     urls = {
-        role: postgres.plain(postgres.url_of(server.sockets, role, password, "suite"))
+        role: databases.plain(postgres.url_of(server.sockets, role, password, "suite"))
         for role, password in passwords.items()
     }
     with psycopg.connect(urls["ingest"]) as session:
@@ -37,18 +38,18 @@ def test_each_service_has_a_schema_that_the_others_cannot_read(server: postgres.
 
 def test_nobody_enters_without_a_password(server: postgres.Server) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(postgres.plain(postgres.url_of(server.sockets, "trainyard", "guess", "postgres")))
+        psycopg.connect(databases.plain(postgres.url_of(server.sockets, "trainyard", "guess", "postgres")))
 
 
 def test_it_is_back_after_a_kill_with_all_that_was_committed(tmp_path: Path) -> None:
     data, sockets = tmp_path / "data", postgres.socket_folder(tmp_path)
     postgres.initialise(data, "secret")
     first = postgres.Server(data, sockets, "secret")
-    with psycopg.connect(postgres.plain(first.url())) as session:
+    with psycopg.connect(databases.plain(first.url())) as session:
         session.execute("create table kept as select 1 as n")
     first.stop(signal.SIGKILL)
     second = postgres.Server(data, sockets, "secret")
-    with psycopg.connect(postgres.plain(second.url())) as session:
+    with psycopg.connect(databases.plain(second.url())) as session:
         assert session.execute("select n from kept").fetchone() == (1,)
     second.stop()
 

@@ -15,13 +15,12 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
-from psycopg import sql
 
+from kit.databases import plain
 from trainyard.errors import TrainyardError
 from trainyard_local.leash import dies_with_parent
 
@@ -198,35 +197,8 @@ def url_of(sockets: Path, role: str, password: str, database: str) -> str:
     return f"postgresql+psycopg://{name}:{secret}@/{database}?host={host}"
 
 
-def plain(url: str) -> str:
-    """The same address for psycopg itself."""
-    return url.replace("+psycopg", "", 1)
-
-
 def answers(url: str) -> bool:
     """Whether the server takes sessions now."""
     with contextlib.suppress(psycopg.OperationalError), psycopg.connect(plain(url), connect_timeout=2) as session:
         return session.execute("select 1").fetchone() is not None
     return False
-
-
-def prepare(url: Callable[[str], str], database: str, passwords: Mapping[str, str]) -> None:
-    """One database; for each service a role with its own password and schema, closed to the others. Repeatable.
-
-    `url` is the superuser's, of the database that it is given.
-    """
-    with psycopg.connect(plain(url("postgres")), autocommit=True) as session:
-        if session.execute("select 1 from pg_database where datname = %s", [database]).fetchone() is None:
-            session.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
-    with psycopg.connect(plain(url(database))) as session:
-        name = sql.Identifier(database)
-        session.execute(sql.SQL("revoke all on database {} from public").format(name))
-        session.execute("revoke all on schema public from public")
-        for role, password in passwords.items():
-            who = sql.Identifier(role)
-            if session.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone() is None:
-                session.execute(sql.SQL("create role {} login").format(who))
-            session.execute(sql.SQL("alter role {} password {}").format(who, sql.Literal(password)))
-            session.execute(sql.SQL("alter role {} set search_path = {}").format(who, who))
-            session.execute(sql.SQL("create schema if not exists {} authorization {}").format(who, who))
-            session.execute(sql.SQL("grant connect, temporary on database {} to {}").format(name, who))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from kit import databases
 from trainyard_local import ports, postgres
 from trainyard_local.board import Board, Phase
 from trainyard_local.home import SERVICES, Home, Refused, write_private
@@ -114,7 +115,7 @@ async def start(suite: Suite, supervisor: Supervisor, board: Board) -> None:
     await supervisor.ready("postgres")
     board.say("preparing the database")
     roles = {service: suite.passwords[service] for service in SERVICES}
-    await _patiently(lambda: asyncio.to_thread(postgres.prepare, suite.admin_url, DATABASE, roles))
+    await _patiently(lambda: asyncio.to_thread(databases.prepare, suite.admin_url, DATABASE, roles))
     await _command("keys", _python("kit", "keys", "init", "--dir", str(home.keys), *SERVICES), {}, home)
     await _migrate(suite)
     board.say("starting the services")

@@ -13,7 +13,7 @@ NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
 _LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "10s"}
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in {**_LIMITS, "timezone": "UTC"}.items())
 # A server that vanished without a word is noticed within seconds, also in the middle of a statement.
-_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 
 def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:
@@ -22,8 +22,10 @@ def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:
     Pools are small: the embedded PostgreSQL gives 200 connections to the processes of six services.
     """
     kept = max(1, connections // 2)
+    parsed = sa.make_url(url)
+    given = parsed.query.get("options", "")  # of a schema, say (kit.databases); ours come beside them
     return create_async_engine(
-        url,
+        parsed.difference_update_query(["options"]),
         pool_size=kept,
         max_overflow=connections - kept,
         pool_timeout=2,
@@ -31,8 +33,8 @@ def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:
         connect_args={
             "connect_timeout": 2,
             "prepare_threshold": 5,
-            "options": _OPTIONS,
-            **_ALIVE,
+            "options": f"{_OPTIONS} {given}".strip(),
+            **ALIVE,
         },
     )
 

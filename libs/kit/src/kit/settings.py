@@ -6,9 +6,12 @@ class Settings(kit.settings.Settings):
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr
+from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kit import databases
 
 
 class Settings(BaseSettings):
@@ -16,7 +19,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr
-    """`postgresql+psycopg://role:password@host/database` of the service's own role."""
+    """`postgresql://role:password@host/database` of the service's own role."""
+
+    database_schema: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = None
+    """Where several services share one role: the schema of this one, made by `migrate`. Weaker than a role for each,
+    since each can then read and change what the others have."""
 
     private_key_file: Path
     """What this service signs its internal tokens with (kit.keys)."""
@@ -38,7 +45,9 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        return self.database_url.get_secret_value()
+        """The database's address with its driver, and the schema when there is one."""
+        url = databases.with_driver(self.database_url.get_secret_value())
+        return url if self.database_schema is None else databases.in_schema(url, self.database_schema)
 
     @property
     def drain(self) -> timedelta:
