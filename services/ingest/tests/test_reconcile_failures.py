@@ -101,9 +101,8 @@ async def test_other_failures_of_the_system_are_told_to_the_loop(
 
     replica = replica_of(Broken())
     [lease] = await replica.claim()
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(OSError, match="broken"):
         await replica.reconciler.reconcile(lease)
-    assert caught.group_contains(OSError, match="broken")
 
 
 async def test_a_damaged_source_says_so_and_sending_it_again_repairs_it(

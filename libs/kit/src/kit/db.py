@@ -1,7 +1,7 @@
 """One engine for each process; one transaction for each request."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import Depends, Request
@@ -13,7 +13,12 @@ NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
 _LIMITS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "10s"}
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in {**_LIMITS, "timezone": "UTC"}.items())
 # A server that vanished without a word is noticed within seconds, also in the middle of a statement.
-ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+ALIVE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 def make_engine(url: str, *, connections: int = 5) -> AsyncEngine:

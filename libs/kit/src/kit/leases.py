@@ -4,13 +4,16 @@ A table that is reconciled has `id`, `project`, `phase` and the columns made by 
 made and compared in SQL, on the database's clock; no replica's own clock counts.
 """
 
+import asyncio
+import contextlib
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit.db import NOW
 
@@ -23,6 +26,10 @@ def columns() -> list[sa.Column[object]]:
         sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
     ]
+
+
+class LeaseLost(Exception):
+    """Somebody else has the row by now."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,36 @@ async def extend(connection: AsyncConnection, table: sa.Table, lease: Lease, *, 
     held = table.c.lease_until.is_not(None)
     kept = await connection.execute(sa.update(table).where(mine, held).values(lease_until=NOW + ttl))
     return kept.rowcount == 1
+
+
+@contextlib.asynccontextmanager
+async def kept(engine: AsyncEngine, table: sa.Table, lease: Lease, *, ttl: timedelta) -> AsyncIterator[None]:
+    """Keep the lease while the block runs.
+
+    Raises:
+        LeaseLost: it is somebody else's by now; the block was cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            beat = group.create_task(_beat(engine, table, lease, ttl))
+            yield
+            beat.cancel()
+    except BaseExceptionGroup as found:
+        # What the block raised, as if there were no group; but what it raises on being cancelled is not the reason.
+        reasons = sorted(found.exceptions, key=lambda each: not isinstance(each, LeaseLost))
+        raise reasons[0] from reasons[0].__cause__
+
+
+async def _beat(engine: AsyncEngine, table: sa.Table, lease: Lease, ttl: timedelta) -> None:
+    while True:
+        await asyncio.sleep(ttl.total_seconds() / 3)
+        try:
+            async with engine.begin() as connection:
+                mine = await extend(connection, table, lease, ttl=ttl)
+        except SQLAlchemyError:
+            continue  # without the database nobody can take the lease either
+        if not mine:
+            raise LeaseLost
 
 
 async def wake(connection: AsyncConnection, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:

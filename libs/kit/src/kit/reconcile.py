@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import leases
+from kit.db import ALIVE
 from kit.problems import is_lost_database
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ async def listen(url: str, service: str, *, wakeup: asyncio.Event, stop: asyncio
 
 
 async def _listen_once(url: str, service: str, wakeup: asyncio.Event, stop: asyncio.Event) -> None:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2) as connection:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2, **ALIVE) as connection:
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(f"{service}_due")))
         wakeup.set()  # what came while nobody listened
         while not stop.is_set():

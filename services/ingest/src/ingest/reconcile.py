@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ingest import actions
@@ -40,6 +39,7 @@ from ingest.store.versions import VersionStore
 from kit import blobs, errors, events, leases
 from kit.blobs import BlobStore
 from kit.failpoints import failpoint
+from kit.leases import LeaseLost
 
 log = logging.getLogger(__name__)
 TTL = timedelta(seconds=10)
@@ -57,10 +57,6 @@ class Parser(Protocol):
     """Reads untrusted bytes somewhere where they can do no harm."""
 
     async def run(self, task: Task) -> Ended: ...
-
-
-class LeaseLost(Exception):
-    """Somebody else has the version by now."""
 
 
 class Reconciler:
@@ -104,32 +100,27 @@ class Reconciler:
         failpoint("ingest.parse.before")
         vanished = False
         away = ""
-        lost: BaseException | None = None
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
-                async with self._kept(lease):
+                async with leases.kept(self._engine, versions, lease, ttl=self._ttl):
                     # Settled before the folder goes: to remove gigabytes may take longer than a lease.
                     await self._settle(lease, version, *await self._make(version, Path(folder)))
-        except* ParserVanished:
+        except ParserVanished:
             vanished = True
-        except* LeaseLost:
+        except LeaseLost:
             log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
-        except* errors.Unavailable:
+        except errors.Unavailable:
             away = "object store unavailable"
-        except* (NoRoom, OSError) as group:
-            if not _is_no_room(group):
+        except (NoRoom, OSError) as exc:
+            if not _is_no_room(exc):
                 raise
             away = "no room in the work folder"
-        except* SQLAlchemyError as group:
-            lost = group.exceptions[0]
         if vanished:
             log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
             await self._postpone(lease, version, SOON)
         elif away:
             log.warning(away, extra={"version": version.reference})
             await self._postpone(lease, version, LATER, uncounted=True)
-        elif lost is not None:
-            raise lost  # by itself, so that the loop knows what it is; nothing can be recorded now
 
     async def _postpone(
         self, lease: leases.Lease, version: Version, due_in: timedelta | None, *, uncounted: bool = False
@@ -197,31 +188,9 @@ class Reconciler:
             log.info("settled", extra={"version": version.reference, "phase": phase, "reason": report.reason})
         failpoint("ingest.settle.after_commit")
 
-    @contextlib.asynccontextmanager
-    async def _kept(self, lease: leases.Lease) -> AsyncIterator[None]:
-        """Keep the lease while the block runs, and end the block when it is lost."""
-        async with asyncio.TaskGroup() as group:
-            beat = group.create_task(self._beat(lease))
-            yield
-            beat.cancel()
 
-    async def _beat(self, lease: leases.Lease) -> None:
-        while True:
-            await asyncio.sleep(self._ttl.total_seconds() / 3)
-            try:
-                async with self._engine.begin() as connection:
-                    kept = await leases.extend(connection, versions, lease, ttl=self._ttl)
-            except SQLAlchemyError:
-                continue  # without the database nobody can take the lease either
-            if not kept:
-                raise LeaseLost
-
-
-def _is_no_room(group: BaseExceptionGroup[NoRoom | OSError]) -> bool:
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return all(
-        isinstance(each, NoRoom) or (isinstance(each, OSError) and each.errno in full) for each in group.exceptions
-    )
+def _is_no_room(exc: NoRoom | OSError) -> bool:
+    return isinstance(exc, NoRoom) or exc.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 async def sweep(work: Path, age: timedelta) -> int:

@@ -1,13 +1,10 @@
 """Bring every step to its end: look, decide, act with no transaction open, record what the fence allows."""
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import errors, events, leases
@@ -73,17 +70,11 @@ class Reconciler:
 
     async def reconcile(self, lease: leases.Lease) -> None:
         """Bring the step as far as it goes now, and keep the lease meanwhile."""
-        work, beat = asyncio.create_task(self._advance(lease)), asyncio.create_task(self._beat(lease))
         try:
-            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-            else:
-                log.warning("fenced", extra={"step": str(lease.id), "fence": lease.fence})
-        finally:
-            work.cancel()
-            beat.cancel()
-            await asyncio.gather(work, beat, return_exceptions=True)
+            async with leases.kept(self._engine, steps, lease, ttl=self._ttl):
+                await self._advance(lease)
+        except leases.LeaseLost:
+            log.warning("fenced", extra={"step": str(lease.id), "fence": lease.fence})
 
     async def _advance(self, lease: leases.Lease) -> None:
         """Do one thing after the other until the step waits for something, or is over."""
@@ -271,15 +262,6 @@ class Reconciler:
     def _doing(self, seen: Context, data: Mapping[str, Any]) -> Doing:
         run = seen.run
         return Doing(seen.sight.step, Principal(run.project, run.role, run.subject), self._ask, data)
-
-    async def _beat(self, lease: leases.Lease) -> None:
-        """Keep the lease. Returns when it is somebody else's."""
-        kept = True
-        while kept:
-            await asyncio.sleep(self._ttl.total_seconds() / 3)
-            with contextlib.suppress(SQLAlchemyError):  # without the database nobody can take the lease either
-                async with self._engine.begin() as connection:
-                    kept = await leases.extend(connection, steps, lease, ttl=self._ttl)
 
 
 async def wake(connection: AsyncConnection, source: str, happened: Sequence[events.Event]) -> None:

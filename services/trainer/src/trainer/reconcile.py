@@ -1,13 +1,10 @@
 """Bring every job to its end: look at it and its newest attempt, do the one next thing, record it."""
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, assert_never
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import blobs, errors, events, leases
@@ -15,6 +12,7 @@ from kit.blobs import BlobStore
 from kit.clients import Principal
 from kit.db import NOW
 from kit.failpoints import failpoint
+from kit.leases import LeaseLost
 from kit.roles import Role
 from trainer.actions import RUNNERS, SERVICE
 from trainer.clients.ingest import FAILED, IngestClient
@@ -42,10 +40,6 @@ QUEUED = Why(Reason.WAITING_FOR_RUNNER, "The job waits for a runner.", "Runners:
 REGISTERING = Why(Reason.REGISTERING, "The model is being registered.")
 GONE_HINT = "List the versions of the dataset; ingest one if there is none."
 REFUSED_HINT = "The training itself went well; run the job again once the registry takes such a model."
-
-
-class LeaseLost(Exception):
-    """Somebody else has the job by now."""
 
 
 class Reconciler:
@@ -157,12 +151,12 @@ class Reconciler:
         refused: errors.Error | None = None
         failpoint("trainer.register.before")
         try:
-            async with self._kept(lease):
+            async with leases.kept(self._engine, jobs, lease, ttl=self._ttl):
                 model = await self._make_version(job, job.spec.model, manifest_of(job, attempt))
-        except* LeaseLost:
+        except LeaseLost:
             log.warning("fenced", extra={"job": str(job.id), "fence": lease.fence})
-        except* errors.Error as group:
-            refused = _first(group)
+        except errors.Error as exc:
+            refused = exc
         failpoint("trainer.register.after")
         if refused is not None and (isinstance(refused, PASSING) or _theirs(refused)):
             raise refused
@@ -221,25 +215,6 @@ class Reconciler:
             if last:
                 await store.remove(lease, job)
 
-    @contextlib.asynccontextmanager
-    async def _kept(self, lease: leases.Lease) -> AsyncIterator[None]:
-        """Keep the lease while the block runs, and end the block when it is lost."""
-        async with asyncio.TaskGroup() as group:
-            beat = group.create_task(self._beat(lease))
-            yield
-            beat.cancel()
-
-    async def _beat(self, lease: leases.Lease) -> None:
-        while True:
-            await asyncio.sleep(self._ttl.total_seconds() / 3)
-            try:
-                async with self._engine.begin() as connection:
-                    kept = await leases.extend(connection, jobs, lease, ttl=self._ttl)
-            except SQLAlchemyError:
-                continue  # without the database nobody can take the lease either
-            if not kept:
-                raise LeaseLost
-
 
 async def _record(
     connection: AsyncConnection, lease: leases.Lease, job: Job, attempt: Attempt | None, step: steps.Step
@@ -287,8 +262,3 @@ def _principal(job: Job) -> Principal:
 def _theirs(refused: errors.Error) -> bool:
     """Whether it is the registry's bytes that are damaged, and not the output that we have: it is sent again then."""
     return isinstance(refused, errors.Corrupt) and "upstream_code" in refused.extra
-
-
-def _first(group: BaseExceptionGroup[errors.Error]) -> errors.Error:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
