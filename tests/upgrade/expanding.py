@@ -1,8 +1,8 @@
 """Which statements of a migration the previous release would notice.
 
 An `expand:` revision runs while the previous release still works on the same tables, and stays when that release is
-rolled back to. So it may only add what a release that knows nothing of it can leave alone, and must not hold a table for
-long. What is not known to be harmless is refused: it belongs in a `contract:` revision, a release later.
+rolled back to. So it may only add what a release that knows nothing of it can leave alone, and must not hold a table
+for long. What is not known to be harmless is refused: it belongs in a `contract:` revision, a release later.
 """
 
 import re
