@@ -81,6 +81,8 @@ class Upstream:
     draining: bool = False
     replies: dict[str, Reply] = field(default_factory=dict)
     seen: list[Scope] = field(default_factory=list)
+    probes: list[Scope] = field(default_factory=list)
+    """What the gateway asks by itself, once a second."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
 
@@ -94,7 +96,7 @@ class Upstream:
                 await send({"type": "lifespan.startup.complete"})
             await send({"type": "lifespan.shutdown.complete"})
             return
-        self.seen.append(scope)
+        (self.probes if scope["path"] == "/readyz" else self.seen).append(scope)
         reply = self.replies.get(scope["path"], self.echo)
         await reply(scope, receive, send)
 
@@ -143,9 +145,9 @@ def caller_of(scope: Scope, key_folder: KeyFolder, service: str) -> Caller:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, limits: Limits = LIMITS, port: int = 0) -> AsyncIterator[int]:
+async def serving(app: Any, limits: Limits = LIMITS, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """The port of an application on a real server."""
-    stop, socket = asyncio.Event(), listen("127.0.0.1", port)
+    stop, socket = asyncio.Event(), listen(host, port)
     running = serve(
         app, host="", port=0, drain=timedelta(0), grace=timedelta(seconds=5), limits=limits, stop=stop, sockets=[socket]
     )

@@ -16,6 +16,7 @@ from gateway.api.admission import Admission, Front
 from gateway.api.document import ApiDocument
 from gateway.api.proxy import Proxy
 from gateway.api.state import Parts, Rules
+from gateway.clients.discovery import Discovery, Resolve, addresses_of
 from gateway.clients.services import Services
 from gateway.clients.upstreams import Upstreams, session
 from gateway.domain.access import Trust
@@ -55,7 +56,7 @@ class Gateway(Service):
         await parts.document.answer(send)
 
 
-def create_app(settings: Settings) -> Service:
+def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         engine = make_engine(settings.url)
@@ -64,11 +65,16 @@ def create_app(settings: Settings) -> Service:
         ring.remember()
         async with session(answer_within=timedelta(seconds=settings.answer_seconds)) as client:
             upstreams = Upstreams(settings.urls(), client)
+            discovery = Discovery(upstreams.pools, client, resolve)
+            await discovery.begin()
             services = Services(upstreams, signer)
             document = ApiDocument(services, api.openapi())
             parts = Parts(ring, upstreams, services, document, _rules(settings))
             async with background(
-                _keeping_keys(settings, ring), _keeping_document(settings, document), _showing_metrics(settings)
+                _keeping_keys(settings, ring),
+                _keeping_endpoints(settings, discovery),
+                _keeping_document(settings, document),
+                _showing_metrics(settings),
             ):
                 yield {"engine": engine, "parts": parts}
         await engine.dispose()
@@ -115,6 +121,15 @@ def _keeping_keys(settings: Settings, ring: KeyRing) -> Loop:
             listening = group.create_task(listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
             await ring.keep_current(every=settings.refresh_seconds, wakeup=wakeup, stop=stop)
             listening.cancel()  # it looks up once a second only
+
+    return loop
+
+
+def _keeping_endpoints(settings: Settings, discovery: Discovery) -> Loop:
+    async def loop(stop: asyncio.Event) -> None:
+        await discovery.keep_current(
+            resolve_every=settings.resolve_seconds, ask_every=settings.ready_seconds, stop=stop
+        )
 
     return loop
 

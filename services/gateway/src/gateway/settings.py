@@ -7,13 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
+from gateway.domain.endpoints import Origin
 from kit.settings import Settings as KitSettings
 
 
 def _urls(text: str) -> str:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.startswith(("http://", "https://")) for part in parts):
-        raise ValueError("must be one URL or several with commas between them")
+    for part in parts:
+        Origin.of(part)
     return ",".join(parts)
 
 
@@ -25,7 +26,8 @@ class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
 
     ingest_url: Urls
-    """Where ingest answers; several copies with commas between them. The same for the others."""
+    """Where ingest answers: a URL, or several with commas between them. A name stands for all its addresses, each of
+    which is a copy. The same for the others."""
 
     trainer_url: Urls
     """Where the trainer answers."""
@@ -38,6 +40,12 @@ class Settings(KitSettings):
 
     pipelines_url: Urls
     """Where pipelines answers."""
+
+    resolve_seconds: PositiveFloat = 2
+    """Between two look-ups of the names in these URLs."""
+
+    ready_seconds: PositiveFloat = 1
+    """Between two questions to each copy whether it is ready: one that is about to end gets no request after that."""
 
     work_dir: Path | None = None
     """Where the last snapshot of all keys (hashes) is kept, so that a restart without database goes on predicting."""

@@ -75,12 +75,14 @@ class Proxy:
         if (trace := telemetry.traceparent.get()) is not None:
             said.append(("traceparent", trace))
         asks = operation_of(scope["method"], scope["path"]) in (Operation.PREDICT, Operation.DESCRIBE)
-        body = await _body(headers, incoming, whole=asks and announced is not None and announced <= SMALL)
+        has_key = bool(rules.value_of(headers, b"idempotency-key"))
+        little = announced is not None and announced <= SMALL
+        body = await _body(headers, incoming, whole=little and (asks or has_key))
         target = scope["raw_path"].decode("ascii")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("ascii")
         sent = rules.forwarded(headers, said)
-        return Outgoing(service, scope["method"], target, sent, body, changes_nothing=asks)
+        return Outgoing(service, scope["method"], target, sent, body, changes_nothing=asks, has_key=has_key)
 
 
 async def _body(headers: rules.Headers, incoming: Incoming, *, whole: bool) -> Body | bytes | None:

@@ -1,7 +1,7 @@
 """Requests to the services, streamed both ways: one exchange at a time, with its errors kept apart.
 
-A request that never left may go to another copy of the service. One that was sent may be done by now, so that only a
-safe one is sent again, once.
+A request that never left may go to another copy of the service. One that was sent may be done by now, so that only one
+that may be done twice is sent again, once.
 """
 
 import contextlib
@@ -41,10 +41,12 @@ class Outgoing:
         body: Body | bytes | None = None,
         *,
         changes_nothing: bool = False,
+        has_key: bool = False,
     ) -> None:
         """`target` is the path with its query, as it came: encoded, and never decoded and encoded again.
 
-        One that changes nothing may be asked of another copy when the first says that it cannot.
+        One that changes nothing may be asked of another copy when the first says that it cannot. One that has an
+        `Idempotency-Key` is done once, however often it is sent.
         """
         self.service = service
         self.method = method
@@ -52,6 +54,7 @@ class Outgoing:
         self.headers = headers
         self._body = body
         self.changes_nothing = changes_nothing
+        self.repeatable = changes_nothing or has_key or method in SAFE
         self.begun = False
         """Whether the body was asked for: it is there once."""
         self.spoiled = False
@@ -118,7 +121,7 @@ class Upstreams:
                 endpoint.failed(time.monotonic())
                 failed.append(endpoint.url)
                 silent = isinstance(exc, TimeoutError)  # the client has waited long enough
-                if silent or request.begun or request.method not in SAFE or len(failed) > 1:
+                if silent or request.begun or not request.repeatable or len(failed) > 1:
                     break
         raise ServiceUnavailable(f"The service {request.service} is not answering.", retry_after=SOON)
 
@@ -126,8 +129,14 @@ class Upstreams:
         self, request: Outgoing, endpoint: Endpoint, stack: contextlib.AsyncExitStack
     ) -> aiohttp.ClientResponse:
         url = URL(endpoint.url + request.target, encoded=True)
+        headers = request.headers if endpoint.host is None else [*request.headers, (hdrs.HOST, endpoint.host)]
         exchange = self._session.request(
-            request.method, url, headers=request.headers, data=request.content(), allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            data=request.content(),
+            allow_redirects=False,
+            server_hostname=endpoint.name,
         )
         endpoint.in_flight += 1
         try:
@@ -160,7 +169,7 @@ async def session(*, answer_within: timedelta) -> AsyncIterator[aiohttp.ClientSe
 
     `answer_within` is how long a service may be silent: longer than any long poll, shorter than for ever.
     """
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=5, keepalive_timeout=15)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=answer_within.total_seconds())
     async with aiohttp.ClientSession(
         connector=connector,
