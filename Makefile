@@ -62,6 +62,8 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
 	$(COMPILE) requirements/checks.in -o requirements/checks.txt
+	$(COMPILE) requirements/build.in -c constraints.txt -o requirements/images/build.txt
+	$(COMPILE) sdk/pyproject.toml requirements/demo.in -c constraints.txt -o requirements/images/demo.txt
 	@for it in $(IMAGES); do name=$${it%:*}; extra=$${it#$$name}; extra=$${extra#:}; \
 		$(COMPILE) services/$${name%%-*}/pyproject.toml libs/kit/pyproject.toml $${extra:+libs/models/pyproject.toml} \
 		$$([ -z "$${extra#-}" ] || echo --extra $$extra) -c constraints.txt -o requirements/images/$$name.txt || exit 1; done
