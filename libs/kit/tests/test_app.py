@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
-from kit import telemetry
+from kit import telemetry, tracing
 from kit.app import Service, background, health
 from kit.testing import KeyFolder, client_of, eventually
 
@@ -100,7 +100,7 @@ async def test_requests_are_counted_by_their_routes_and_not_by_their_paths(clien
 )
 def test_a_bad_parent_begins_a_new_trace(parent: str | None) -> None:
     made = telemetry.child_of(parent)
-    assert telemetry._TRACE.fullmatch(made)
+    assert tracing._TRACE.fullmatch(made)
     assert made != telemetry.child_of(parent)
     assert made.endswith("-01")
 

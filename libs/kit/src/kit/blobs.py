@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import blob_rows
 from kit.blob_rows import FRESH, SETTLE, BlobCollected, BlobNotFound, find, link, record, unlink
 from kit.blob_store import Blob, BlobStore, Found, Staged
+from kit.metrics import COLLECTED
 
 __all__ = [
     "Blob",
@@ -59,6 +60,8 @@ async def collect(
     async with engine.begin() as connection:
         forgotten = await blob_rows.forget(connection, settle)
     removed = await store.remove_stale(datetime.now(UTC) - stale)
+    COLLECTED.labels("blobs").inc(deleted)
+    COLLECTED.labels("staged").inc(removed)
     return Collected(condemned, orphans, deleted, forgotten, removed)
 
 

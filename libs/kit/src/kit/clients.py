@@ -1,6 +1,7 @@
 """How one service asks another: on behalf of a project, with time-outs, and with the other's problems as our errors."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,9 +10,10 @@ from typing import Any
 import httpx2
 import stamina
 
-from kit import errors, problems, telemetry
+from kit import errors, problems, telemetry, tracing
 from kit.callers import Role
 from kit.events import Feed
+from kit.metrics import AWAY, CALL_SECONDS, CALLS
 from kit.tokens import Signer
 
 PATIENCE = httpx2.Timeout(10.0, connect=2.0)
@@ -85,10 +87,16 @@ class ServiceClient:
         headers: Mapping[str, str],
         patience: httpx2.Timeout,
     ) -> httpx2.Response:
-        with self._answering():
+        began = time.perf_counter()
+        with self._answering(), tracing.call(self.service, method, path) as span:
+            said = {**headers, **_trace()}
             response = await self._http.request(
-                method, path, json=json, content=content, params=params, headers=headers, timeout=patience
+                method, path, json=json, content=content, params=params, headers=said, timeout=patience
             )
+            tracing.answered(span, response.status_code)
+        CALLS.labels(self.service, str(response.status_code)).inc()
+        if patience is PATIENCE:  # else it is one that is to take its time
+            CALL_SECONDS.labels(self.service).observe(time.perf_counter() - began)
         try:
             problems.raise_for_problem(response, service=self.service)
         except errors.Conflict as exc:
@@ -107,8 +115,11 @@ class ServiceClient:
             errors.Error: of the kind that it answered with.
         """
         headers = self._headers(principal)
-        with self._answering():
+        with self._answering(), tracing.call(self.service, "GET", path) as span:
+            headers |= _trace()
             async with self._http.stream("GET", path, headers=headers, timeout=PATIENCE) as response:
+                tracing.answered(span, response.status_code)
+                CALLS.labels(self.service, str(response.status_code)).inc()
                 if not response.is_success:
                     await response.aread()
                     problems.raise_for_problem(response, service=self.service)
@@ -117,13 +128,14 @@ class ServiceClient:
     async def events(self, after: str, *, wait: timedelta = LONG_POLL) -> Feed:
         """What happened at the neighbour behind a cursor: for kit.events.follow."""
         seconds = wait.total_seconds()
-        response = await self.request(
-            Principal(SYSTEM, Role.VIEWER, f"service:{self._signer.issuer}"),
-            "GET",
-            "/internal/v1/events",
-            params={"after": after, "wait": f"{int(seconds)}s"},
-            patience=httpx2.Timeout(seconds + 10, connect=2.0),
-        )
+        with tracing.quietly():
+            response = await self.request(
+                Principal(SYSTEM, Role.VIEWER, f"service:{self._signer.issuer}"),
+                "GET",
+                "/internal/v1/events",
+                params={"after": after, "wait": f"{int(seconds)}s"},
+                patience=httpx2.Timeout(seconds + 10, connect=2.0),
+            )
         return Feed.model_validate_json(response.content)
 
     async def hold(self, principal: Principal, noun: str, ref: str, holder: str) -> str:
@@ -142,8 +154,6 @@ class ServiceClient:
         headers = {"authorization": f"Bearer {token}"}
         if (identity := telemetry.request_id.get()) is not None:
             headers["x-request-id"] = identity
-        if (trace := telemetry.traceparent.get()) is not None:
-            headers["traceparent"] = trace
         return headers
 
     @contextlib.contextmanager
@@ -151,7 +161,13 @@ class ServiceClient:
         try:
             yield
         except httpx2.TransportError as exc:
+            AWAY.labels(self.service).inc()
             raise errors.Unavailable(f"The service {self.service} is not answering.") from exc
+
+
+def _trace() -> dict[str, str]:
+    context = tracing.traceparent.get()
+    return {} if context is None else {"traceparent": context}
 
 
 def http_client(base_url: str) -> httpx2.AsyncClient:

@@ -9,6 +9,7 @@ still running: ids are given before commits are, so a reader that took whatever 
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kit import errors
 from kit.callers import CallerDep, Role, requires
 from kit.db import NOW, Engine
+from kit.metrics import COLLECTED, EVENT_LAG, EVENTS_APPLIED, EVENTS_FAILED, EVENTS_READ
 from kit.problems import is_lost_database
 from kit.reconcile import first
 from kit.tables import event_cursors, events
@@ -44,6 +46,8 @@ class Event(BaseModel):
     subject: str
     data: dict[str, Any]
     at: datetime
+    traceparent: str | None = None
+    """The trace in which it happened."""
 
 
 class Feed(BaseModel):
@@ -86,6 +90,7 @@ async def read(connection: AsyncConnection, after: str, *, limit: int = BATCH) -
             subject=row.subject,
             data=row.data,
             at=row.created_at,
+            traceparent=row.traceparent,
         )
         for row in await connection.execute(query)
     ]
@@ -103,6 +108,7 @@ async def prune(engine: AsyncEngine, age: timedelta, *, limit: int = 10_000) -> 
         async with engine.begin() as connection:
             found = (await connection.execute(sa.delete(events).where(events.c.id.in_(batch)))).rowcount
         forgotten, full = forgotten + found, found >= limit
+    COLLECTED.labels("events").inc(forgotten)
     return forgotten
 
 
@@ -128,6 +134,7 @@ async def _attempt(engine: AsyncEngine, source: str, fetch: Fetch, apply: Apply,
     try:
         await _follow_once(engine, source, fetch, apply)
     except Exception as exc:
+        EVENTS_FAILED.labels(source).inc()
         if isinstance(exc, errors.Unavailable) or is_lost_database(exc):
             log.info("feed not followed just now", extra={"source": source, "error": type(exc).__name__})
         else:
@@ -141,8 +148,13 @@ async def _follow_once(engine: AsyncEngine, source: str, fetch: Fetch, apply: Ap
     feed = await fetch(cursor)
     if feed.events:
         async with engine.begin() as connection:
-            if await _move(connection, source, cursor, feed.cursor):
+            if moved := await _move(connection, source, cursor, feed.cursor):
                 await apply(connection, feed.events)
+        EVENTS_APPLIED.labels(source).inc(len(feed.events) if moved else 0)
+    # On two clocks, so that it may be a little off; as a sign of falling behind it will do.
+    oldest = feed.events[-1].at.timestamp() if len(feed.events) >= BATCH else time.time()
+    EVENT_LAG.labels(source).set(max(0.0, time.time() - oldest))
+    EVENTS_READ.labels(source).set(time.time())
 
 
 async def _cursor(connection: AsyncConnection, source: str) -> str:

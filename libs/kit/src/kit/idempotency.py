@@ -22,6 +22,7 @@ from kit import errors
 from kit.callers import Caller, access_of
 from kit.db import NOW
 from kit.failpoints import failpoint
+from kit.metrics import COLLECTED
 from kit.tables import idempotency_keys
 
 HEADER = "idempotency-key"
@@ -156,6 +157,7 @@ async def purge(engine: AsyncEngine, *, age: timedelta = LIFETIME, limit: int = 
         async with engine.begin() as connection:
             found = (await connection.execute(sa.delete(idempotency_keys).where(these))).rowcount
         forgotten, full = forgotten + found, found >= limit
+    COLLECTED.labels("idempotency-keys").inc(forgotten)
     return forgotten
 
 

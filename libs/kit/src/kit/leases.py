@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from kit import tracing
 from kit.db import NOW
+from kit.metrics import LEASES_LOST
 
 
 def columns() -> list[sa.Column[object]]:
@@ -25,7 +27,14 @@ def columns() -> list[sa.Column[object]]:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True, server_default=sa.func.clock_timestamp()),
         sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        # Of the request that made the row: what is done about it goes on with the same trace.
+        tracing_column(),
     ]
+
+
+def tracing_column() -> sa.Column[object]:
+    """Whose trace a row belongs to. It fills itself in."""
+    return sa.Column("traceparent", sa.Text, nullable=True, default=tracing.traceparent.get)
 
 
 class LeaseLost(Exception):
@@ -38,6 +47,8 @@ class Lease:
     id: uuid.UUID
     fence: int
     """Raised at every claim, so that nothing an earlier owner writes is recorded."""
+    traceparent: str | None = None
+    """The trace that the row belongs to."""
 
 
 async def lease_due(
@@ -61,7 +72,7 @@ async def lease_due(
         sa.update(table)
         .where(table.c.id == due.c.id)
         .values(fence=table.c.fence + 1, lease_until=NOW + ttl)
-        .returning(table.c.project, table.c.id, table.c.fence)
+        .returning(table.c.project, table.c.id, table.c.fence, table.c.traceparent)
     )
     return [Lease(*row) for row in await connection.execute(update)]
 
@@ -93,7 +104,8 @@ async def record(
     if recorded.rowcount == 1:
         return True
     # Giving back is not answering: it is right for every generation, and still only for the lease's owner.
-    await connection.execute(sa.update(table).where(mine).values(lease_until=None))
+    given_back = await connection.execute(sa.update(table).where(mine).values(lease_until=None))
+    LEASES_LOST.labels(table.name).inc(1 - given_back.rowcount)
     return False
 
 
@@ -133,6 +145,7 @@ async def _beat(engine: AsyncEngine, table: sa.Table, lease: Lease, ttl: timedel
         except SQLAlchemyError:
             continue  # without the database nobody can take the lease either
         if not mine:
+            LEASES_LOST.labels(table.name).inc()
             raise LeaseLost
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import uvloop
 from pydantic import ValidationError
 
-from kit import migrations
+from kit import migrations, tracing
 from kit.app import Service, health
 from kit.server import Unfinished, serve, stop_on_signals
 from kit.settings import Settings
@@ -55,15 +55,24 @@ def run(
         wrong = {f"{service}_{error['loc'][0]}".upper(): error["msg"] for error in exc.errors()}
         log.error("settings are not right", extra={"settings": wrong})
         return FAILED
-    if asked.mode in own:
-        return own[asked.mode](chosen, rest)
-    if rest:
+    if rest and asked.mode not in own:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     if asked.mode == "migrate":
-        migrations.upgrade(service, chosen.url)
-        return 0
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(asked.mode, chosen, create_app, loops))
+        return _migrate(service, chosen.url)
+    with tracing.exported(f"trainyard-{service}", chosen.otlp_endpoint, ratio=chosen.otlp_ratio):
+        if asked.mode in own:
+            return own[asked.mode](chosen, rest)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(asked.mode, chosen, create_app, loops))
+
+
+def _migrate(service: str, url: str) -> int:
+    try:
+        migrations.upgrade(service, url)
+    except migrations.Refused as exc:
+        log.error("not migrated", extra={"why": str(exc)})
+        return FAILED
+    return 0
 
 
 async def _run(mode: str, settings: S, create_app: Callable[[S], Service], loops: Loops[S]) -> int:

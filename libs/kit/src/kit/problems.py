@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from kit import errors
+from kit.metrics import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ def _describe(exc: BaseException) -> tuple[int, dict[str, Any], dict[str, str]]:
             document = {"type": "about:blank", "title": status.phrase, "code": code}
             return exc.status_code, document, dict(exc.headers or {})
         case DBAPIError() | PoolTimeout() if is_lost_database(exc):
+            AWAY.labels("database").inc()
             log.warning("database unavailable", extra={"error": type(exc).__name__})
             return _expected(errors.Unavailable("The database is not answering.", retry_after=SOON))
         case DataError():

@@ -1,26 +1,26 @@
 """The loop that every controller of the suite runs: claim what is due, reconcile each, repeat."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import leases
+from kit import backlog, leases, tracing
 from kit.db import ALIVE
+from kit.metrics import AWAY, LEASED, STEP_SECONDS, STEPS
 from kit.problems import is_lost_database
 
 log = logging.getLogger(__name__)
 C = TypeVar("C")
 
-LEASED = Counter("trainyard_leases_total", "Rows leased by this process.", ["table"])
-DUE = Gauge("trainyard_due_rows", "Rows that are due and not leased, as last seen.", ["table"])
 RECONNECT = 1.0
 
 
@@ -71,7 +71,35 @@ async def controller(
         LEASED.labels(table.name).inc(len(leased))
         return leased
 
-    await run(claim, reconcile, workers=workers, poll=poll, wakeup=wakeup or asyncio.Event(), stop=stop)
+    async def look(lease: leases.Lease) -> None:
+        await _look(table, reconcile, lease)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(backlog.watch(engine, due=table, counted=table, stop=stop))
+        await run(claim, look, workers=workers, poll=poll, wakeup=wakeup or asyncio.Event(), stop=stop)
+
+
+async def _look(table: sa.Table, reconcile: Callable[[leases.Lease], Awaitable[None]], lease: leases.Lease) -> None:
+    """One look at a leased row: counted, timed, and a span of the trace that the row belongs to."""
+    began, outcome = time.perf_counter(), "done"
+    # What belongs to no trace any more, or is from before traces were kept, leaves no span: it is looked at for ever.
+    about = tracing.quietly() if lease.traceparent is None else _span(table, lease, lease.traceparent)
+    try:
+        with about:
+            await reconcile(lease)
+    except Exception as exc:
+        outcome = "database-away" if is_lost_database(exc) else "failed"
+        raise
+    finally:
+        STEPS.labels(table.name, outcome).inc()
+        STEP_SECONDS.labels(table.name).observe(time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def _span(table: sa.Table, lease: leases.Lease, parent: str) -> Iterator[None]:
+    with tracing.span(f"reconcile {table.name}", parent=parent):
+        tracing.note(id=str(lease.id), project=lease.project)
+        yield
 
 
 async def every(seconds: float, act: Callable[[], Awaitable[object]], *, stop: asyncio.Event) -> None:
@@ -106,6 +134,7 @@ async def _guard(work: Awaitable[C], what: str) -> C | None:
         return await work
     except Exception as exc:
         if is_lost_database(exc):
+            AWAY.labels("database").inc()
             log.warning("database unavailable", extra={"work": what})
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - at most one reconnect a second
         else:

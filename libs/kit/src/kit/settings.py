@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     grace_seconds: PositiveInt = 25
     """How long the last requests have to finish after that."""
 
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+[^\s]*$")] | None = None
+    """Where traces go: the base URL of a collector that takes OTLP over HTTP, such as `http://collector:4318`
+    (`/v1/traces` is appended). Absent: nothing is kept. Headers are told by `OTEL_EXPORTER_OTLP_HEADERS`."""
+
+    otlp_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share of traces that begin here and are kept. Of one that began elsewhere, who began it has decided."""
+
     @property
     def url(self) -> str:
         """The database's address with its driver, and the schema when there is one."""

@@ -5,6 +5,8 @@ from types import ModuleType
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from kit import tracing
+
 
 def metadata_of() -> sa.MetaData:
     """Metadata with our naming convention, so that every constraint has a name a migration can say."""
@@ -49,6 +51,8 @@ events = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("data", pg.JSONB, nullable=False),
     _time("created_at"),
+    # Of the trace in which it happened, for those who act on it.
+    sa.Column("traceparent", sa.Text, nullable=True, default=tracing.traceparent.get),
     sa.Index(None, "xid", "id"),
 )
 
@@ -127,3 +131,16 @@ def drop_all_0001(op: ModuleType) -> None:
     metadata = metadata_of()
     install(metadata)
     metadata.drop_all(op.get_bind())
+
+
+def keep_traces_0002(op: ModuleType, *own: str) -> None:
+    """Let events, and a service's `own` tables, say whose trace they belong to."""
+    # A database that this release has made has the columns of the metadata from its first revision on.
+    for table in ("events", *own):
+        op.add_column(table, sa.Column("traceparent", sa.Text(), nullable=True), if_not_exists=True)
+
+
+def forget_traces_0002(op: ModuleType, *own: str) -> None:
+    """The way back of `keep_traces_0002`."""
+    for table in ("events", *own):
+        op.drop_column(table, "traceparent", if_exists=True)

@@ -1,4 +1,4 @@
-"""What a service says of itself: request ids, trace context, JSON logs and Prometheus metrics."""
+"""What a service says of each request: its id, its span, a log line, and counts; and how log lines look."""
 
 import asyncio
 import atexit
@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import json
 import logging
-import os
 import re
 import sys
 import time
@@ -17,21 +16,19 @@ from functools import cache
 from typing import TextIO
 
 import orjson
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit import tracing
+from kit.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
+from kit.tracing import child_of as child_of
+from kit.tracing import traceparent as traceparent
 
 log = logging.getLogger("kit.access")
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
-traceparent: contextvars.ContextVar[str | None] = contextvars.ContextVar("traceparent", default=None)
-
-REQUESTS = Counter("trainyard_requests_total", "Requests answered.", ["method", "route", "status"])
-SECONDS = Histogram("trainyard_request_seconds", "Time to the last byte of the answer.", ["method", "route"])
-IN_FLIGHT = Gauge("trainyard_requests_in_flight", "Requests being answered.")
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-# W3C Trace Context, version 00: trace id, parent id, flags.
-_TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 QUIET = {"/livez", "/readyz", "/metrics"}
 
@@ -50,7 +47,8 @@ class Telemetry:
         identity = given if _ID.fullmatch(given) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = identity
         request_id.set(identity)
-        traceparent.set(child_of(parent))
+        context = child_of(parent)
+        traceparent.set(context)
         status = 0
 
         async def named(message: Message) -> None:
@@ -66,7 +64,10 @@ class Telemetry:
             await self._app(scope, receive, named)
         finally:
             IN_FLIGHT.dec()
-            _account(scope, status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            route = _account(scope, status, seconds)
+            if tracing.is_on() and route not in QUIET:
+                _trace(scope, context, parent, route, status, seconds)
 
 
 def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
@@ -82,10 +83,11 @@ def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
 
 @cache  # by what is bounded: the methods that the parser knows, our own routes, and statuses
 def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(method, route)
+    return REQUESTS.labels(method, route, str(status)), REQUEST_SECONDS.labels(method, route)
 
 
-def _account(scope: Scope, status: int, seconds: float) -> None:
+def _account(scope: Scope, status: int, seconds: float) -> str:
+    """Count the request. Says its route."""
     match = scope["state"].get("match")
     route = match.path if match else "unmatched"
     requests, took = _meters(scope["method"], route, status)
@@ -93,14 +95,28 @@ def _account(scope: Scope, status: int, seconds: float) -> None:
     took.observe(seconds)
     if route not in QUIET and log.isEnabledFor(logging.INFO):
         _lines.answered({"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)})
+    return route
 
 
-def child_of(parent: str | None) -> str:
-    """The trace context for what this process does: same trace, our own span. A bad parent begins a new trace."""
-    found = _TRACE.fullmatch(parent or "")
-    fresh = os.urandom(24).hex()
-    trace, flags = (found[1], found[3]) if found else (fresh[16:], "01")
-    return f"00-{trace}-{fresh[:16]}-{flags}"
+def _trace(scope: Scope, context: str, parent: str, route: str, status: int, seconds: float) -> None:
+    ended = time.time_ns()
+    span = tracing.Span(
+        name=f"{scope['method']} {route}",
+        context=context,
+        parent=tracing.id_in(parent),
+        kind=tracing.Kind.SERVER,
+        began=ended - round(seconds * 1e9),
+        ended=ended,
+        # Of what no route answered, or of a client that left, there is no status.
+        error=str(status) if status >= 500 else "",
+    )
+    span.attributes = {
+        "http.request.method": scope["method"],
+        "http.route": route,
+        "http.response.status_code": status,
+        "trainyard.request_id": scope["state"]["request_id"],
+    }
+    tracing.keep(span)
 
 
 class _Lines:

@@ -36,7 +36,7 @@ from ingest.domain.versions import (
 )
 from ingest.store.tables import versions
 from ingest.store.versions import VersionStore
-from kit import blobs, errors, events, leases
+from kit import blobs, errors, events, leases, tracing
 from kit.blobs import BlobStore
 from kit.failpoints import failpoint
 from kit.leases import LeaseLost
@@ -85,7 +85,9 @@ class Reconciler:
                 version = await VersionStore(connection).by_id(lease.project, lease.id)
             except VersionNotFound:
                 return  # deleted since; what was made of it is collected
-        match next_step(version):
+        step = next_step(version)
+        tracing.note(step=type(step).__name__.lower(), version=version.reference)
+        match step:
             case Wait():
                 await self._postpone(lease, version, None)
             case Fail(reason=reason, message=message):

@@ -1,5 +1,6 @@
 """Bring every step to its end: look, decide, act with no transaction open, record what the fence allows."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -7,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from kit import errors, events, leases
+from kit import errors, events, leases, tracing
 from kit.clients import Principal
 from kit.failpoints import failpoint
 from kit.problems import is_lost_database
@@ -81,6 +82,7 @@ class Reconciler:
         while (seen := await self._look(lease)) is not None:
             step = seen.sight.step
             decision = next_step(seen.sight)
+            tracing.note(step=step.spec.name, kind=step.spec.kind, decision=type(decision).__name__.lower())
             log.info(
                 "step",
                 extra={"run": str(step.run_id), "step": step.spec.name, "next": type(decision).__name__.lower()},
@@ -107,6 +109,7 @@ class Reconciler:
         step = seen.sight.step
         match decision:
             case Rest():
+                tracing.skip()
                 async with self._engine.begin() as connection:
                     await StepStore(connection).rest(lease, step)
                 return False
@@ -173,10 +176,15 @@ class Reconciler:
         step = seen.sight.step
         kind = self._kinds[step.spec.kind]
         data = await self._data(seen) if step.spec.kind == "gate" else {}
-        match await kind.work(self._doing(seen, data)):
+        # Whether a neighbour is done is asked again and again: a trace of an hour would have thousands of such spans.
+        with tracing.quietly() if step.memo else contextlib.nullcontext():
+            found = await kind.work(self._doing(seen, data))
+        match found:
             case Done(outputs=outputs):
                 await self._settle(lease, seen, StepPhase.SUCCEEDED, outputs=outputs)
             case Working(memo=memo, awaits=awaits, due_in=due_in):
+                if step.memo:
+                    tracing.skip()
                 async with self._engine.begin() as connection:
                     await StepStore(connection).postpone(lease, step, due_in, memo=memo, awaits=awaits)
 

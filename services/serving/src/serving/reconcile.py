@@ -172,5 +172,5 @@ async def apply(connection: AsyncConnection, happened: Sequence[Event]) -> None:
     """What happened at the registry may change what references mean."""
     for event in happened:
         if event.kind.startswith("model.") and isinstance(model := event.data.get("model"), str):
-            await DeploymentStore(connection).nudge_users_of(event.project, model)
+            await DeploymentStore(connection).nudge_users_of(event.project, model, trace=event.traceparent)
     await leases.hint(connection, actions.SERVICE)

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from kit import blobs, errors, events, leases
+from kit import blobs, errors, events, leases, tracing
 from kit.blobs import BlobStore
 from kit.clients import Principal
 from kit.db import NOW
@@ -65,6 +65,9 @@ class Reconciler:
         if seen is None:
             return  # forgotten since
         step = next_step(seen)
+        tracing.note(step=type(step).__name__.lower())
+        if isinstance(step, steps.Wait):
+            tracing.skip()
         log.info("reconciling", extra={"job": str(lease.id), "step": type(step).__name__, "fence": lease.fence})
         try:
             await self._act(lease, seen, step)

@@ -33,7 +33,7 @@ _CONTENTS = TypeAdapter(Contents)
 COLUMNS = [
     column
     for column in versions.c
-    if column.name not in {"settings_digest", "dataset_id", "due_at", "fence", "lease_until"}
+    if column.name not in {"settings_digest", "dataset_id", "due_at", "fence", "lease_until", "traceparent"}
 ]
 
 

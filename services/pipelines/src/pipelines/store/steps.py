@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import leases
+from kit import leases, tracing
 from kit.db import NOW
 from kit.ids import uuid7
 from pipelines.domain import graphs
@@ -19,7 +19,7 @@ from pipelines.domain.steps import FINAL, UNDONE, Sight, Step, StepPhase, StepRe
 from pipelines.store.runs import run_of
 from pipelines.store.tables import runs, steps
 
-_NOT_READ = {"due_at", "fence", "lease_until", "position", "rank", "awaits"}
+_NOT_READ = {"due_at", "fence", "lease_until", "traceparent", "position", "rank", "awaits"}
 COLUMNS = [column for column in steps.c if column.name not in _NOT_READ]
 KEY = "key:"
 """Of what a step awaits that another one does."""
@@ -143,6 +143,7 @@ class StepStore:
             sa.and_(steps.c.phase == StepPhase.SKIPPED, steps.c.reason == StepReason.NEED_FAILED),
         )
         values = {"phase": StepPhase.WAITING, "reason": "", "message": "", "finished_at": None, "started_at": None}
+        values |= {"traceparent": tracing.traceparent.get()}
         statement = sa.update(steps).where(_in(run), undone)
         await self._connection.execute(
             statement.values(

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.domain.revisions import Target
@@ -24,6 +24,8 @@ class Desired:
     deployment: uuid.UUID
     revision: int
     targets: tuple[Target, ...]
+    traceparent: str | None = field(default=None, compare=False)
+    """Of the trace that the revision was made in. Not for the file: it is over when that is read."""
 
     def to_json(self) -> dict[str, Any]:
         """For the file."""

@@ -18,7 +18,7 @@ from prometheus_client import Histogram
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import errors, leases
+from kit import errors, leases, tracing
 from kit.reconcile import first
 from models.onnx_models import OnnxModelInvalid
 from models.signature import ModelOutputInvalid
@@ -201,6 +201,11 @@ class Replica:
 
     async def _bring(self, desired: Desired) -> None:
         """Load a revision beside the one that is served, and let it take over."""
+        with tracing.quietly() if desired.traceparent is None else tracing.span("load", parent=desired.traceparent):
+            tracing.note(deployment=desired.name, revision=desired.revision)
+            await self._load(desired)
+
+    async def _load(self, desired: Desired) -> None:
         said = {"deployment": desired.name, "revision": desired.revision}
         try:
             answering = [Answering(target, await self._resident(desired.project, target)) for target in desired.targets]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import leases
+from kit import leases, tracing
 from kit.db import NOW
 from kit.ids import uuid7
 from serving.domain.deployments import (
@@ -105,37 +105,38 @@ class DeploymentStore:
     async def change(self, deployment: Deployment, models: Sequence[Part]) -> Deployment:
         """Ask the deployment (locked by this transaction) for other models."""
         values = {"models": _documents(models), "generation": deployments.c.generation + 1, "updated_at": NOW}
-        await self._update(deployment, **values, **_status(BEGUN), **_NUDGED)
+        await self._update(deployment, **values, **_status(BEGUN), **_nudged_now())
         return await self.get(deployment.project, deployment.name)
 
     async def begin_again(self, deployment: Deployment) -> Deployment:
         """What was asked for means something else by now: not ready until that is served."""
-        await self._update(deployment, **_status(BEGUN), **_NUDGED)
+        await self._update(deployment, **_status(BEGUN), **_nudged_now())
         return await self.get(deployment.project, deployment.name)
 
     async def remove(self, deployment: Deployment) -> None:
         """Take the deployment (locked by this transaction) away from its users."""
-        await self._update(deployment, removed_at=NOW, generation=deployments.c.generation + 1, **_NUDGED)
+        await self._update(deployment, removed_at=NOW, generation=deployments.c.generation + 1, **_nudged_now())
 
     async def _update(self, deployment: Deployment, **values: Any) -> None:
         statement = sa.update(deployments).where(_is(deployment.project, deployment.id))
         await self._connection.execute(statement.values(values))
 
-    async def nudge(self, these: Collection[tuple[str, uuid.UUID]]) -> None:
-        """Have these looked at now."""
+    async def nudge(self, these: Collection[tuple[str, uuid.UUID]], *, trace: str | None = None) -> None:
+        """Have these looked at now, as part of a trace if there is one."""
+        told = {} if trace is None else {"traceparent": trace}
         # In one order everywhere, so that no two replicas wait for each other.
         for project, deployment_id in sorted(these):
             statement = sa.update(deployments).where(_is(project, deployment_id))
-            await self._connection.execute(statement.values(_NUDGED))
+            await self._connection.execute(statement.values(**_NUDGED, **told))
 
-    async def nudge_users_of(self, project: str, model: str) -> None:
+    async def nudge_users_of(self, project: str, model: str, *, trace: str | None = None) -> None:
         """Have those looked at that ask for any version of this model."""
         part = sa.func.jsonb_array_elements(deployments.c.models).table_valued("value").alias("part")
         named = sa.func.split_part(part.c.value.op("->>")("model"), "@", 1)
         uses = sa.exists(sa.select(1).select_from(part).where(named == model))
         where = (deployments.c.project == project, deployments.c.removed_at.is_(None), uses)
         found = await self._connection.execute(sa.select(deployments.c.id).where(*where))
-        await self.nudge([(project, row.id) for row in found])
+        await self.nudge([(project, row.id) for row in found], trace=trace)
 
     async def revise(self, lease: leases.Lease, seen: Deployment, targets: Sequence[Target]) -> Revision | None:
         """Record what the owner of the lease found the references to mean, as the next revision to serve.
@@ -165,6 +166,8 @@ class DeploymentStore:
             await self._give_back(lease, seen)
             return False
         values |= {**_status(status), "observed_generation": seen.generation}
+        if status.phase is not Phase.PENDING:
+            values["traceparent"] = None  # what was asked for is done: the looks that follow belong to no trace
         return await leases.record(
             self._connection, deployments, lease, generation=seen.generation, final=(), due_in=due_in, **values
         )
@@ -213,26 +216,35 @@ class DeploymentStore:
             .order_by(deployments.c.project, deployments.c.id)
         )
         wanted = (await self._connection.execute(query)).all()
-        targets = {(it.project, it.deployment, it.revision): it.targets for it in known}
+        targets = {(it.project, it.deployment, it.revision): (it.targets, it.traceparent) for it in known}
         news = [key for row in wanted if (key := (row.project, row.id, row.number)) not in targets]
         targets |= await self._targets(news)
         return [
-            Desired(row.project, row.name, row.id, row.number, targets[key])
+            Desired(row.project, row.name, row.id, row.number, *targets[key])
             for row in wanted
             if (key := (row.project, row.id, row.number)) in targets  # else it was deleted between the two readings
         ]
 
-    async def _targets(self, keys: Sequence[_Key]) -> dict[_Key, tuple[Target, ...]]:
+    async def _targets(self, keys: Sequence[_Key]) -> dict[_Key, tuple[tuple[Target, ...], str | None]]:
         if not keys:
             return {}
         of = revisions.c
         named = sa.tuple_(of.project, of.deployment_id, of.number).in_(keys)
         found = await self._connection.execute(
-            sa.select(of.project, of.deployment_id, of.number, of.targets).where(named)
+            sa.select(of.project, of.deployment_id, of.number, of.targets, of.traceparent).where(named)
         )
         return {
-            (row.project, row.deployment_id, row.number): tuple(map(Target.from_json, row.targets)) for row in found
+            (row.project, row.deployment_id, row.number): (
+                tuple(map(Target.from_json, row.targets)),
+                row.traceparent,
+            )
+            for row in found
         }
+
+
+def _nudged_now() -> dict[str, Any]:
+    """By the request in hand, whose trace what follows belongs to."""
+    return {**_NUDGED, "traceparent": tracing.traceparent.get()}
 
 
 def _is(project: str, deployment_id: uuid.UUID) -> sa.ColumnElement[bool]:

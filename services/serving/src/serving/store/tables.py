@@ -51,6 +51,7 @@ revisions = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("targets", pg.JSONB, nullable=False),
     _time("created_at"),
+    leases.tracing_column(),
     sa.ForeignKeyConstraint(["project", "deployment_id"], ["deployments.project", "deployments.id"]),
 )
 

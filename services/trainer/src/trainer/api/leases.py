@@ -67,6 +67,7 @@ class GrantOut(BaseModel):
     dataset: str
     dataset_digest: str
     spec: dict[str, Any]
+    traceparent: str | None
 
     @classmethod
     def of(cls, work: Work) -> "GrantOut":
@@ -83,6 +84,7 @@ class GrantOut(BaseModel):
             dataset=job.pinned.reference,
             dataset_digest=job.pinned.digest,
             spec=job.spec.training.to_json(),
+            traceparent=attempt.traceparent,
         )
 
 

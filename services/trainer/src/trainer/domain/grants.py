@@ -1,6 +1,6 @@
 """What a runner is given to do."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from trainer.domain.attempts import TrainingSpec
@@ -23,6 +23,8 @@ class Grant:
     dataset: str
     dataset_digest: str
     spec: dict[str, Any]
+    traceparent: str | None = None
+    """Of the trace that the job belongs to."""
 
     @property
     def pinned(self) -> Pinned:
@@ -40,5 +42,6 @@ class Grant:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """From the wire."""
-        return cls(**value)
+        """From the wire, or from what was written down; a newer trainer may say more."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: given for name, given in value.items() if name in known})

@@ -64,6 +64,8 @@ class Attempt:
     result: AttemptResult | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    traceparent: str | None = None
+    """Of the trace that its job belongs to."""
 
     @property
     def owner(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import leases
+from kit import leases, tracing
 from kit.db import NOW
 from trainer.domain.attempts import TrainingSpec
 from trainer.domain.jobs import (
@@ -26,7 +26,7 @@ from trainer.domain.jobs import (
 )
 from trainer.store.tables import jobs
 
-_NOT_READ = {"due_at", "fence", "lease_until"}
+_NOT_READ = {"due_at", "fence", "lease_until", "traceparent"}
 COLUMNS = [column for column in jobs.c if column.name not in _NOT_READ]
 
 
@@ -98,7 +98,7 @@ class JobStore:
         statement = (
             sa.update(jobs)
             .where(_is(project, job_id), jobs.c.phase.in_(FINAL), ~jobs.c.delete_requested)
-            .values(delete_requested=True, **_WOKEN)
+            .values(delete_requested=True, traceparent=tracing.traceparent.get(), **_WOKEN)
             .returning(*COLUMNS)
         )
         row = (await self._connection.execute(statement)).one_or_none()
@@ -123,7 +123,7 @@ class JobStore:
         statement = (
             sa.update(jobs)
             .where(jobs.c.project == old.c.project, jobs.c.id == old.c.id)
-            .values(delete_requested=True, **_WOKEN)
+            .values(delete_requested=True, traceparent=None, **_WOKEN)
             .returning(*COLUMNS)
         )
         return [_job(row) for row in await self._connection.execute(statement)]

@@ -71,6 +71,7 @@ attempts = sa.Table(
     _time("created_at", nullable=False),
     _time("started_at"),
     _time("finished_at"),
+    leases.tracing_column(),
     sa.ForeignKeyConstraint(["project", "job_id"], ["jobs.project", "jobs.id"]),
     sa.UniqueConstraint("project", "job_id", "number"),
     sa.CheckConstraint(

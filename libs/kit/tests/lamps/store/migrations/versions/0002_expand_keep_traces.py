@@ -1,0 +1,16 @@
+"""expand: keep whose trace a lamp belongs to"""
+
+from alembic import op
+
+from kit import tables
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    tables.keep_traces_0002(op, "lamps")
+
+
+def downgrade() -> None:
+    tables.forget_traces_0002(op, "lamps")

@@ -1,0 +1,17 @@
+"""expand: keep whose trace a version belongs to"""
+
+from alembic import op
+
+from kit import tables
+
+revision = "0002"
+down_revision = "0001"
+TABLES = ("versions",)
+
+
+def upgrade() -> None:
+    tables.keep_traces_0002(op, *TABLES)
+
+
+def downgrade() -> None:
+    tables.forget_traces_0002(op, *TABLES)
