@@ -59,6 +59,8 @@
 {{- end }}
 {{- end }}
 {{- if eq .component "runner" }}
+- name: {{ $p }}_RUNNER_PORT
+  value: "8000"
 - name: {{ $p }}_RUNNER_SLOTS
   value: {{ include "trainyard.text" $v.runner.slots }}
 - name: {{ $p }}_RUNNER_MEMORY_BYTES

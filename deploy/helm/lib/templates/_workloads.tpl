@@ -49,7 +49,7 @@ spec:
         {{- include "trainyard.migrate.init" $own | trim | nindent 8 }}
       {{- end }}
       containers:
-        - {{ include "trainyard.container" (dict "c" $c "component" $component "name" $component "args" (ternary list (list $component) (eq $component "runner")) "image" $image "resources" $values.resources) | nindent 10 | trim }}
+        - {{ include "trainyard.container" (dict "c" $c "component" $component "name" $component "args" (list $component) "image" $image "resources" $values.resources) | nindent 10 | trim }}
           ports:
             {{- if and $c.facts.metrics (eq $component "reconcile") }}
             - {name: metrics, containerPort: 8000, protocol: TCP}
