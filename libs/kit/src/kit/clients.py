@@ -89,7 +89,7 @@ class ServiceClient:
     ) -> httpx2.Response:
         began = time.perf_counter()
         with self._answering(), tracing.call(self.service, method, path) as span:
-            said = {**headers, **_trace()}
+            said = {**headers, **_trace(span)}
             response = await self._http.request(
                 method, path, json=json, content=content, params=params, headers=said, timeout=patience
             )
@@ -116,7 +116,7 @@ class ServiceClient:
         """
         headers = self._headers(principal)
         with self._answering(), tracing.call(self.service, "GET", path) as span:
-            headers |= _trace()
+            headers |= _trace(span)
             async with self._http.stream("GET", path, headers=headers, timeout=PATIENCE) as response:
                 tracing.answered(span, response.status_code)
                 CALLS.labels(self.service, str(response.status_code)).inc()
@@ -165,8 +165,8 @@ class ServiceClient:
             raise errors.Unavailable(f"The service {self.service} is not answering.") from exc
 
 
-def _trace() -> dict[str, str]:
-    context = tracing.traceparent.get()
+def _trace(span: tracing.Span | None) -> dict[str, str]:
+    context = tracing.said_in(span)
     return {} if context is None else {"traceparent": context}
 
 

@@ -128,16 +128,21 @@ def span(name: str, *, kind: Kind = Kind.INTERNAL, parent: str | None = None, **
         keep(mine)
 
 
-@contextlib.contextmanager
-def call(service: str, method: str, path: str) -> Iterator[Span | None]:
+def begin_call(service: str, method: str, path: str) -> Span | None:
     """A request to a neighbour. Without anybody who hears of it, and outside of any trace, there is no span."""
-    if _sink is None or traceparent.get() is None:
-        yield None
-        return
+    cause = traceparent.get()
+    if _sink is None or cause is None:
+        return None
     said: dict[str, Value] = {"http.request.method": method, "url.path": path, "peer.service": service}
-    with span(f"{method} {service}", kind=Kind.CLIENT) as mine:
-        mine.attributes |= said
-        yield mine
+    name, context = f"{method} {service}", child_of(cause)
+    return Span(
+        name=name, context=context, parent=id_in(cause), kind=Kind.CLIENT, began=time.time_ns(), attributes=said
+    )
+
+
+def said_in(span: Span | None) -> str | None:
+    """The traceparent that a request to a neighbour carries."""
+    return traceparent.get() if span is None else span.context
 
 
 def answered(span: Span | None, status: int) -> None:
@@ -145,6 +150,27 @@ def answered(span: Span | None, status: int) -> None:
     if span is not None:
         span.attributes["http.response.status_code"] = status
         span.error = str(status) if status >= 400 else ""
+
+
+def end(span: Span | None, error: BaseException | None = None) -> None:
+    """It has ended, and how."""
+    if span is not None:
+        span.error = span.error if error is None else type(error).__name__
+        span.ended = time.time_ns()
+        keep(span)
+
+
+@contextlib.contextmanager
+def call(service: str, method: str, path: str) -> Iterator[Span | None]:
+    """A request to a neighbour, from its head to the end of the answer."""
+    mine = begin_call(service, method, path)
+    try:
+        yield mine
+    except BaseException as exc:
+        end(mine, exc)
+        raise
+    else:
+        end(mine)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI
+from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 
 from gateway import reconcile
@@ -31,6 +32,7 @@ from kit.server import serve
 from kit.tokens import Signer, load_signer
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
+KEYS_AGE = Gauge("trainyard_gateway_keys_age_seconds", "Since the keys were last known to be all there are.")
 GRACE = timedelta(seconds=1)
 """Of a reader of metrics."""
 
@@ -63,6 +65,7 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
         trust = Trust(settings.fresh, settings.offline)
         ring = KeyRing(engine, trust, _file(settings))
         ring.remember()
+        KEYS_AGE.set_function(lambda: ring.age.total_seconds())
         async with session(answer_within=timedelta(seconds=settings.answer_seconds)) as client:
             upstreams = Upstreams(settings.urls(), client)
             discovery = Discovery(upstreams.pools, client, resolve)

@@ -5,16 +5,20 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.actions import SERVICE
 from gateway.api.state import Parts
 from gateway.domain.access import KeyNotAccepted, caller_of
-from gateway.domain.keys import read_key
+from gateway.domain.keys import ApiKey, read_key
 from gateway.domain.limits import Buckets, Places, Verdict
 from gateway.domain.requests import is_inference_protocol, operation_of
+from kit import errors
 from kit.callers import Caller
-from kit.problems import MEDIA_TYPE
+from kit.problems import MEDIA_TYPE, code_of
+
+REFUSED = Counter("trainyard_gateway_refused_total", "Requests with a key that were not let in.", ["code"])
 
 
 class Admission:
@@ -29,6 +33,13 @@ class Admission:
         key = read_key(token)
         if key is None:
             raise KeyNotAccepted("This is not an API key.")
+        try:
+            return await self._admit(scope, key)
+        except errors.Error as exc:
+            REFUSED.labels(code_of(type(exc))).inc()
+            raise
+
+    async def _admit(self, scope: Scope, key: ApiKey) -> Caller:
         parts: Parts = scope["state"]["parts"]
         grant = await parts.ring.admit(key, operation_of(scope["method"], scope["path"]))
         verdict = self._buckets.take(grant.key_id, time.monotonic())

@@ -13,7 +13,7 @@ from gateway.api.state import Parts
 from gateway.clients.upstreams import SOON, Body, Outgoing, ServiceUnavailable
 from gateway.domain import headers as rules
 from gateway.domain.requests import Operation, body_limit, operation_of, service_of
-from kit import errors, sse, telemetry
+from kit import errors, sse
 from kit.bodies import ClientGone, answer_problem
 from kit.callers import Access, Caller, Role
 from kit.routes import VERBS, RawRoute
@@ -72,8 +72,6 @@ class Proxy:
         caller: Caller = scope["state"]["caller"]
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
         said = [("authorization", f"Bearer {token}"), ("x-request-id", scope["state"]["request_id"])]
-        if (trace := telemetry.traceparent.get()) is not None:
-            said.append(("traceparent", trace))
         asks = operation_of(scope["method"], scope["path"]) in (Operation.PREDICT, Operation.DESCRIBE)
         has_key = bool(rules.value_of(headers, b"idempotency-key"))
         little = announced is not None and announced <= SMALL

@@ -8,20 +8,29 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
 from aiohttp import hdrs
+from prometheus_client import Counter, Gauge
 from yarl import URL
 
-from gateway.domain.endpoints import Endpoint, Pool
+from gateway.domain.endpoints import FAILURES, Endpoint, Pool
 from gateway.domain.requests import SAFE
-from kit import errors
+from kit import errors, tracing
 
 # No automatic header: a service sees what the client sent.
 SILENT = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 TRIES = 3
 SOON = timedelta(seconds=1)
+
+REQUESTS = Counter(
+    "trainyard_gateway_upstream_requests_total", "Requests sent to copies of services.", ["service", "outcome"]
+)
+EJECTED = Counter("trainyard_gateway_ejections_total", "Copies that were left alone for a while.", ["service"])
+CLOSED = Gauge("trainyard_gateway_ejected_endpoints", "Copies that are left alone just now.", ["service"])
+IN_FLIGHT = Gauge("trainyard_gateway_upstream_in_flight", "Requests that services are answering.", ["service"])
 
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -60,6 +69,11 @@ class Outgoing:
         self.spoiled = False
         """Whether it was the client who failed: that says nothing of the service."""
 
+    @property
+    def path(self) -> str:
+        """The target without its query, which may hold what is nobody else's business."""
+        return self.target.partition("?")[0]
+
     def content(self) -> AsyncIterator[bytes] | bytes | None:
         return self._read(self._body) if callable(self._body) else self._body
 
@@ -79,6 +93,10 @@ class Upstreams:
     def __init__(self, urls: Mapping[str, Sequence[str]], session: aiohttp.ClientSession) -> None:
         self.pools = {service: Pool(endpoints) for service, endpoints in urls.items()}
         self._session = session
+        self._answered_by = {service: REQUESTS.labels(service, "answered") for service in self.pools}
+        for service, pool in self.pools.items():
+            CLOSED.labels(service).set_function(partial(_ejected, pool))
+            IN_FLIGHT.labels(service).set_function(partial(_in_flight, pool))
 
     @contextlib.asynccontextmanager
     async def send(self, request: Outgoing) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -111,14 +129,14 @@ class Upstreams:
                 if isinstance(getattr(exc, "os_error", None), ConnectionRefusedError):
                     pool.refused(endpoint, time.monotonic())
                 else:
-                    endpoint.failed(time.monotonic())
+                    self._failed(request.service, endpoint)
                 failed.append(endpoint.url)
                 if len(failed) >= len(pool.endpoints):
                     break  # all copies refuse: the client waits better than we do
             except aiohttp.ClientError as exc:
                 if request.spoiled:
                     raise
-                endpoint.failed(time.monotonic())
+                self._failed(request.service, endpoint)
                 failed.append(endpoint.url)
                 silent = isinstance(exc, TimeoutError)  # the client has waited long enough
                 if silent or request.begun or not request.repeatable or len(failed) > 1:
@@ -130,6 +148,9 @@ class Upstreams:
     ) -> aiohttp.ClientResponse:
         url = URL(endpoint.url + request.target, encoded=True)
         headers = request.headers if endpoint.host is None else [*request.headers, (hdrs.HOST, endpoint.host)]
+        span = tracing.begin_call(request.service, request.method, request.path)
+        if (context := tracing.said_in(span)) is not None:
+            headers = [*headers, ("traceparent", context)]
         exchange = self._session.request(
             request.method,
             url,
@@ -141,13 +162,24 @@ class Upstreams:
         endpoint.in_flight += 1
         try:
             response = await exchange.__aenter__()
-        except BaseException:
+        except BaseException as exc:
             _leave(endpoint)
+            tracing.end(span, exc)
+            REQUESTS.labels(request.service, "failed" if isinstance(exc, aiohttp.ClientError) else "given-up").inc()
             raise
         stack.callback(_leave, endpoint)
         stack.push_async_exit(exchange)
         endpoint.answered()
+        self._answered_by[request.service].inc()
+        if span is not None:
+            tracing.answered(span, response.status)
+            stack.callback(tracing.end, span)
         return response
+
+    def _failed(self, service: str, endpoint: Endpoint) -> None:
+        endpoint.failed(time.monotonic())
+        if endpoint.failures == FAILURES:
+            EJECTED.labels(service).inc()
 
 
 def _may_move(request: Outgoing, response: aiohttp.ClientResponse, endpoint: Endpoint, pool: Pool) -> bool:
@@ -157,6 +189,15 @@ def _may_move(request: Outgoing, response: aiohttp.ClientResponse, endpoint: End
     now = time.monotonic()
     endpoint.overloaded(now)
     return not request.begun and pool.has_other(endpoint, now)
+
+
+def _ejected(pool: Pool) -> float:
+    now = time.monotonic()
+    return sum(not endpoint.is_open(now) for endpoint in pool.endpoints)
+
+
+def _in_flight(pool: Pool) -> float:
+    return sum(endpoint.in_flight for endpoint in pool.endpoints)
 
 
 def _leave(endpoint: Endpoint) -> None:
