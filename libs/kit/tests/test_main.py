@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from kit import main
@@ -211,6 +213,43 @@ async def test_migrate_brings_a_new_database_up_to_date_also_from_many_at_once(
     assert [await process.ended() for process in many] == [0, 0, 0]
     with psycopg.connect(empty_database_url.replace("+psycopg", "")) as session:
         assert session.execute("select count(*) from lamps").fetchone() == (0,)
+
+
+async def test_migrate_waits_for_a_database_that_is_not_there_yet(start: Starter, empty_database_url: str) -> None:
+    real, came = sa.make_url(empty_database_url), 0
+    socket_of = f"{real.query['host']}/.s.PGSQL.{real.port or real.query.get('port', 5432)}"
+
+    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        if came > 1:
+            there = await asyncio.open_unix_connection(socket_of)
+            await asyncio.gather(_pipe(reader, there[1]), _pipe(there[0], writer))
+        writer.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with await asyncio.start_unix_server(door, f"{folder}/.s.PGSQL.5432"):
+            url = real.set(query={"host": folder}).render_as_string(hide_password=False)
+            process = await start("migrate", "--wait=30", LAMPS_DATABASE_URL=url)
+            code = await process.ended()
+    assert (code, came > 1) == (0, True), process.log
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def test_migrate_waits_for_so_long_and_says_what_is_away(start: Starter) -> None:
+    url = f"postgresql://u:secret@127.0.0.1:{free_port()}/d"
+    process = await start("migrate", "--wait=0.1", LAMPS_DATABASE_URL=url)
+
+    assert await process.ended() == main.FAILED
+    why = str(process.said("not migrated")[0]["why"])
+    assert "refused" in why
+    assert "secret" not in why
 
 
 async def test_a_command_of_the_services_own_gets_its_arguments(start: Starter, tmp_path: Path) -> None:

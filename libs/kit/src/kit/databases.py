@@ -94,13 +94,19 @@ def prepare_all(environment: Mapping[str, str], services: Sequence[str], *, with
     def url(database: str) -> str:
         return admin.set(database=database).render_as_string(hide_password=False)
 
-    _wait(url(admin.database or "postgres"), time.monotonic() + within)
+    wait(url(admin.database or "postgres"), within=within)
     for database, passwords in wanted.items():
         prepare(url, database, passwords, maintenance=admin.database or "postgres")
     return list(wanted)
 
 
-def _wait(url: str, until: float) -> None:
+def wait(url: str, *, within: float) -> None:
+    """Until the server answers, so many seconds at most.
+
+    Raises:
+        psycopg.OperationalError: it is still away, or refuses who asks.
+    """
+    until = time.monotonic() + within
     while True:
         try:
             psycopg.connect(plain(url), connect_timeout=2).close()

@@ -58,6 +58,16 @@ def publish(folder: Path) -> None:
     _replace(folder / "public.json", document, mode=0o644)
 
 
+def private_document(name: str) -> dict[str, Any]:
+    """What the private file of a service holds at first."""
+    return {"issuer": name, "keys": [_generate(name)]}
+
+
+def public_halves(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of the keys in a private file."""
+    return [_public(jwk) for jwk in document["keys"]]
+
+
 def _generate(name: str) -> dict[str, Any]:
     key = OKPKey.generate_key("Ed25519")
     return {**key.as_dict(private=True), "kid": f"{name}-{key.thumbprint()[:16]}"}

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+import psycopg
 import uvloop
 from pydantic import ValidationError
 
-from kit import migrations, tracing
+from kit import databases, migrations, tracing
 from kit.app import Service, health
 from kit.server import Unfinished, serve, stop_on_signals
 from kit.settings import Settings
@@ -55,10 +56,10 @@ def run(
         wrong = {f"{service}_{error['loc'][0]}".upper(): error["msg"] for error in exc.errors()}
         log.error("settings are not right", extra={"settings": wrong})
         return FAILED
+    if asked.mode == "migrate":
+        return _migrate(service, chosen.url, rest)
     if rest and asked.mode not in own:
         parser.error(f"unknown arguments: {' '.join(rest)}")
-    if asked.mode == "migrate":
-        return _migrate(service, chosen.url)
     with tracing.exported(f"trainyard-{service}", chosen.otlp_endpoint, ratio=chosen.otlp_ratio):
         if asked.mode in own:
             return own[asked.mode](chosen, rest)
@@ -66,11 +67,16 @@ def run(
             return runner.run(_run(asked.mode, chosen, create_app, loops))
 
 
-def _migrate(service: str, url: str) -> int:
+def _migrate(service: str, url: str, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m {service} migrate")
+    parser.add_argument("--wait", type=float, default=0, help="seconds that the database may take to be there")
+    within = parser.parse_args(arguments).wait
     try:
+        if within:
+            databases.wait(url, within=within)
         migrations.upgrade(service, url)
-    except migrations.Refused as exc:
-        log.error("not migrated", extra={"why": str(exc)})
+    except (migrations.Refused, psycopg.OperationalError) as exc:
+        log.error("not migrated", extra={"why": str(exc).strip()})
         return FAILED
     return 0
 
