@@ -1,6 +1,6 @@
 {{/* Settings of a service. .c, .component */}}
 {{- define "trainyard.env" -}}
-{{- $c := .c }}{{- $v := $c.v }}{{- $p := upper $c.service }}
+{{- $c := .c }}{{- $v := $c.v }}{{- $p := upper $c.service }}{{- $component := .component }}
 {{- if eq .component "runner" }}
 # Programs of users run beside it: it has no database, though its settings ask for one.
 - name: {{ $p }}_DATABASE_URL
@@ -50,6 +50,13 @@
 {{- with $v.otlp.endpoint }}
 - name: {{ $p }}_OTLP_ENDPOINT
   value: {{ . }}
+{{- if and $v.otlp.existingSecret (ne $component "runner") }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $v.otlp.existingSecret }}
+      key: {{ $v.otlp.key }}
+{{- end }}
 {{- end }}
 {{- if $c.facts.objects }}
 - name: {{ $p }}_OBJECTS_URL
