@@ -12,12 +12,12 @@ import uvloop
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import audit, blobs, events, idempotency, reconcile
-from kit.app import Service, assemble, background, make_api
+from kit import audit, backlog, blobs, events, idempotency, reconcile
+from kit.app import Service, assemble, background, health, make_api
 from kit.blobs import BlobStore
 from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
-from kit.server import stop_on_signals
+from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
 from trainer import actions
 from trainer.actions import RUNNERS, SERVICE
@@ -33,12 +33,15 @@ from trainer.runner.attending import Attending, Rules
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 from trainer.settings import Settings
+from trainer.store.tables import attempts as attempts_table
 from trainer.store.tables import jobs as jobs_table
 
 FOLLOWERS = ("gateway", "ingest", "pipelines", "registry", "serving")
 """Who may read the feed of events."""
 HOURLY, OFTEN = 3600.0, 600.0
 EVENTS_KEPT = timedelta(days=7)
+GRACE = timedelta(seconds=1)
+"""Of a reader of a runner's metrics."""
 
 
 def create_app(settings: Settings) -> Service:
@@ -90,6 +93,7 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(reconcile.listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
             group.create_task(events.follow(engine, "ingest", ingest.events, wake_waiting, stop=stop))
             group.create_task(_upkeep(settings, engine, store, stop))
+            group.create_task(backlog.watch(engine, counted=attempts_table, stop=stop))
 
 
 def run_runner(settings: Settings, argv: Sequence[str]) -> int:
@@ -120,7 +124,14 @@ async def run_until(settings: Settings, stop: asyncio.Event) -> None:
             return Attending(home, trainer, ingest, rules, record)
 
         slots = settings.runner_slots or os.cpu_count() or 1
-        await Runner(home, trainer, attend, slots=slots).run(stop)
+        async with asyncio.TaskGroup() as group:
+            if settings.runner_port is not None:
+                group.create_task(_show(settings, settings.runner_port, stop))
+            await Runner(home, trainer, attend, slots=slots).run(stop)
+
+
+async def _show(settings: Settings, port: int, stop: asyncio.Event) -> None:
+    await serve(health(), host=settings.host, port=port, drain=timedelta(0), grace=GRACE, stop=stop)
 
 
 async def _neighbours(settings: Settings, stack: contextlib.AsyncExitStack) -> dict[str, ServiceClient]:

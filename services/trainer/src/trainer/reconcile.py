@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, assert_never
 
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import blobs, errors, events, leases, tracing
@@ -40,6 +41,9 @@ QUEUED = Why(Reason.WAITING_FOR_RUNNER, "The job waits for a runner.", "Runners:
 REGISTERING = Why(Reason.REGISTERING, "The model is being registered.")
 GONE_HINT = "List the versions of the dataset; ingest one if there is none."
 REFUSED_HINT = "The training itself went well; run the job again once the registry takes such a model."
+
+
+SETTLED = Counter("trainyard_trainer_jobs_total", "Jobs that ended.", ["phase", "reason"])
 
 
 class Reconciler:
@@ -202,6 +206,7 @@ class Reconciler:
                         await blobs.unlink(connection, job.project, each.owner)
         failpoint("trainer.job_settled.after_commit")
         if settled:
+            SETTLED.labels(step.phase, step.why.reason).inc()
             log.info("settled", extra={"job": str(job.id), "phase": step.phase, "reason": step.why.reason})
 
     async def _remove(self, lease: leases.Lease, job: Job, *, last: bool) -> None:

@@ -49,5 +49,8 @@ class Settings(KitSettings):
     runner_beat_seconds: PositiveFloat = 2
     """Between two heartbeats of a runner for an attempt."""
 
+    runner_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where a runner shows `/livez`, `/readyz` and `/metrics`. Absent: nowhere. 0 takes a free one."""
+
     runner_stop_seconds: PositiveFloat = 10
     """How long a program has to end after SIGTERM."""

@@ -10,17 +10,20 @@ What is said of an attempt is said in its project. 404 and 409 mean that the run
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from prometheus_client import Gauge, Histogram
 from pydantic import BaseModel, Field, StringConstraints
 
 from kit import bodies, errors
 from kit.callers import CallerDep, Role, requires
 from kit.db import Engine, Transaction
 from kit.failpoints import failpoint
+from kit.metrics import LONG
 from kit.reconcile import first
 from kit.waiting import Wait
 from trainer import actions
@@ -36,6 +39,8 @@ from trainer.store.reports import ReportStore
 router = APIRouter(prefix="/internal/v1/leases", include_in_schema=False)
 LOOK = 1.0
 """Seconds between two looks at the queue while nobody tells that there is something in it."""
+QUEUED_SECONDS = Histogram("trainyard_trainer_queue_seconds", "What attempts waited for a runner.", buckets=LONG)
+RUNNER_SEEN = Gauge("trainyard_trainer_runner_seen_timestamp_seconds", "When a runner last asked for work here.")
 Digest = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
 
 
@@ -98,6 +103,7 @@ async def lease(
     body: LeaseIn, request: Request, caller: CallerDep, engine: Engine, parts: PartsDep, wait: Wait
 ) -> GrantsOut:
     """What the host is to work on; with `?wait=`, once there is something."""
+    RUNNER_SEEN.set(time.time())
     loop = asyncio.get_running_loop()
     ends = loop.time() + wait.total_seconds()
     # Only at first: later on, this request may be one that its runner has given up, and know less than a newer one.
@@ -114,6 +120,10 @@ async def lease(
         if work or left <= 0 or parts.draining() or await request.is_disconnected():
             break
         await first(parts.queued, seconds=min(left, LOOK))
+    RUNNER_SEEN.set(time.time())
+    for each in work:
+        if each.granted.waited is not None:
+            QUEUED_SECONDS.observe(each.granted.waited)
     if work:
         failpoint("trainer.attempt_leased.after_commit")
     return GrantsOut(attempts=[GrantOut.of(each) for each in work])

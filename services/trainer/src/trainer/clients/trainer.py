@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 
+from kit import tracing
 from kit.clients import SYSTEM, Principal, ServiceClient
 from kit.roles import Role
 from trainer.domain.attempts import OutputFile
@@ -30,14 +31,15 @@ class TrainerClient:
 
     async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
         """What this host is to do: at most so many new attempts, and what it was given and does not hold."""
-        response = await self._service.request(
-            self._principal(SYSTEM),
-            "POST",
-            "/internal/v1/leases",
-            json={"host": self._host, "slots": slots, "holding": sorted(holding)},
-            params={"wait": f"{int(wait.total_seconds())}s"},
-            patience=httpx2.Timeout(wait.total_seconds() + 10, connect=2.0),
-        )
+        with tracing.quietly():
+            response = await self._service.request(
+                self._principal(SYSTEM),
+                "POST",
+                "/internal/v1/leases",
+                json={"host": self._host, "slots": slots, "holding": sorted(holding)},
+                params={"wait": f"{int(wait.total_seconds())}s"},
+                patience=httpx2.Timeout(wait.total_seconds() + 10, connect=2.0),
+            )
         return [Grant.from_json(item) for item in response.json()["attempts"]]
 
     async def beat(self, grant: Grant) -> bool:

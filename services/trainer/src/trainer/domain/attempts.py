@@ -20,6 +20,8 @@ from typing import Any, Self
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
+STAGES_FILE = "stages.ndjson"
+"""When each stage began: `{"stage": str, "at": nanoseconds}`, one a line. It says nothing of how the attempt ended."""
 SKOPS_FILE = "model.skops"
 ONNX_FILE = "model.onnx"
 

@@ -4,20 +4,21 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kit import errors
+from kit import errors, tracing
 from kit.reconcile import first
 from trainer.clients.ingest import IngestClient
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputFile
 from trainer.domain.grants import Grant
 from trainer.domain.leased import MEMORY_HINT
-from trainer.runner import inputs
+from trainer.runner import inputs, traces
 from trainer.runner.host import Home, Record
 from trainer.runner.processes import Processes
 
@@ -79,6 +80,12 @@ class Attending:
 
     async def run(self) -> None:
         """To its end: reported, or lost, or left."""
+        cause = self.grant.traceparent
+        with tracing.quietly() if cause is None else tracing.span("attempt", parent=cause):
+            tracing.note(job=self.grant.job, attempt=self.grant.number)
+            await self._run()
+
+    async def _run(self) -> None:
         life, beat = asyncio.create_task(self._live()), asyncio.create_task(self._beat())
         try:
             await asyncio.wait({life, beat}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,8 +134,10 @@ class Attending:
     def _start(self) -> dict[str, str] | None:
         """Why the program was not started, or None."""
         try:
-            self._write_down(started=True)  # or not at all: a runner that knows nothing of it would start it again
-            self._processes.start()
+            # Or not at all: a runner that knows nothing of it would start it again.
+            process = tracing.child_of(self.grant.traceparent)
+            self._write_down(started=True, process=process, began=time.time_ns())
+            self._processes.start(process)
         except OSError as exc:
             return no_room(exc)
         return None
@@ -153,6 +162,7 @@ class Attending:
         """Store what came of the attempt, and say how it ended."""
         self._handing_over = True
         self._hurry()
+        self._tell_of_program()
         result = self._result()
         if result is None and failure is None:
             if self._record.ended_for == "memory":
@@ -204,6 +214,16 @@ class Attending:
         await self._patiently(say, self._late)
         log.info("handed over", extra={"attempt": self.grant.attempt, "exit_code": exit_code})
 
+    def _tell_of_program(self) -> None:
+        """Its spans: it cannot send any itself."""
+        record, cause = self._record, self.grant.traceparent
+        if tracing.is_on() and cause is not None and record.process:
+            exit_code, now = self._processes.exit_code(), time.time_ns()
+            for span in traces.spans_of(
+                record.process, cause, self._work, began=record.began, ended=now, exit_code=exit_code
+            ):
+                tracing.keep(span)
+
     def _result(self) -> AttemptResult | None:
         try:
             return AttemptResult.from_json(json.loads((self._work / RESULT_FILE).read_text()))
@@ -230,7 +250,7 @@ class Attending:
     async def _beat(self) -> None:
         """Until the attempt is lost."""
         while True:
-            with contextlib.suppress(*PASSING):
+            with contextlib.suppress(*PASSING), tracing.quietly():
                 if await self._trainer.beat(self.grant):
                     self._stop.set()
                 await self._flush()

@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +33,15 @@ class Record:
     """Why we ended the program, if we did."""
     lines: int = 0
     """Lines that the runner has written to the job's log."""
+    process: str = ""
+    """The trace context of the program, once it is started."""
+    began: int = 0
+    """When it was started, in nanoseconds since the epoch."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Record":
-        return cls(**value | {"grant": Grant.from_json(value["grant"])})
+        known = {each.name: value[each.name] for each in fields(cls) if each.name in value}
+        return cls(**known | {"grant": Grant.from_json(value["grant"])})
 
 
 class Home:

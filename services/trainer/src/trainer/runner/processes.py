@@ -28,13 +28,13 @@ class Processes:
         """Whether a keeper ever claimed the folder."""
         return keeper.pid_of(self._work) is not None
 
-    def start(self) -> None:
+    def start(self, trace: str) -> None:
         """Start the program in a session of its own, with nothing of our environment but what is named."""
         descriptor = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as output:
             self._own = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", "trainer.runtime", str(self._work), str(self._runner_lock)],
-                env=environment_of(os.environ),
+                env=environment_of({**os.environ, "TRACEPARENT": trace}),
                 cwd=self._work,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from prometheus_client import Gauge, Histogram
+
 from kit import errors
+from kit.metrics import LONG
 from kit.reconcile import first
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.grants import Grant
@@ -15,6 +19,11 @@ from trainer.runner.host import Home, Record
 
 log = logging.getLogger(__name__)
 LONG_POLL = timedelta(seconds=20)
+SLOTS = Gauge("trainyard_trainer_runner_slots", "Attempts that this runner works on at one time at most.")
+ATTENDED = Gauge("trainyard_trainer_runner_attempts", "Attempts that this runner works on.")
+ATTEMPT_SECONDS = Histogram(
+    "trainyard_trainer_attempt_seconds", "From the grant of an attempt to its end here.", buckets=LONG
+)
 SOON = 0.3
 RETRY = 0.1
 
@@ -31,6 +40,8 @@ class Runner:
         self._slots = slots
         self._attended: dict[str, Attending] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        SLOTS.set(slots)
+        ATTENDED.set_function(lambda: len(self._tasks))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and all programs have ended."""
@@ -95,9 +106,11 @@ class Runner:
         grant = record.grant
         attending = self._make(record)
         self._attended[grant.attempt] = attending
+        began = time.monotonic()
         task = asyncio.create_task(attending.run())
         self._tasks[grant.attempt] = task
         task.add_done_callback(lambda done: self._ended(done, grant))
+        task.add_done_callback(lambda _: ATTEMPT_SECONDS.observe(time.monotonic() - began))
         log.info("attending", extra={"attempt": grant.attempt, "job": grant.job, "started": record.started})
 
     def _ended(self, task: "asyncio.Task[None]", grant: Grant) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 KEPT = (
     *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE"),
+    "TRACEPARENT",  # the trace that the job belongs to, for programs that keep spans of their own
     *("TRAINYARD_FAILPOINTS", "TRAINYARD_FAILPOINTS_DIR"),  # tests kill jobs at named points too
 )
 # With two threads the stored state of linear models and of gradient boosting differs, and no digest repeats;

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import httpx2
 
-from trainer.domain.attempts import EXIT_OF, JOB_FILE, AttemptJob, AttemptResult, Exit, Outcome
+from kit.tracing import unsampled
+from trainer.domain.attempts import EXIT_OF, JOB_FILE, STAGES_FILE, AttemptJob, AttemptResult, Exit, Outcome
 from trainer.runtime import outputs, training
 from trainer.runtime.mistakes import UserMistake
 from trainer.runtime.reporting import ReportedLogs, Reporter
@@ -29,14 +30,16 @@ class Stopped(BaseException):
 def main(folder: Path) -> Exit:
     """Run the attempt in this folder."""
     job = AttemptJob.from_json(json.loads((folder / JOB_FILE).read_text()))
-    with httpx2.Client(
-        base_url=job.url, headers={"Authorization": f"Bearer {job.token}"}, timeout=TIMEOUT, trust_env=False
-    ) as client:
+    said = {"Authorization": f"Bearer {job.token}"}
+    if (trace := os.environ.get("TRACEPARENT")) is not None:
+        said["traceparent"] = unsampled(trace)  # a report every few seconds would be all that a trace shows
+    with httpx2.Client(base_url=job.url, headers=said, timeout=TIMEOUT, trust_env=False) as client:
         # The news that the attempt is over comes on another thread; the signal brings it to this one.
         reporter = Reporter(
             client,
             beat=timedelta(seconds=job.heartbeat_seconds),
             over=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            trail=folder / STAGES_FILE,
         )
         handler = ReportedLogs(reporter)
         _log_to(logging.StreamHandler(), handler)

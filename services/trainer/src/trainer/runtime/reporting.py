@@ -4,13 +4,16 @@ Nothing here may stop the work: what cannot be sent is kept and sent again, the 
 wait, and only the word that the attempt is over ends it.
 """
 
+import contextlib
 import json
 import logging
 import math
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -32,8 +35,12 @@ log = logging.getLogger(__name__)
 class Reporter:
     """Sends what it is given to the attempt's URL; `over` is called once when the attempt is said to be over."""
 
-    def __init__(self, client: httpx2.Client, *, beat: timedelta, over: Callable[[], None]) -> None:
+    def __init__(
+        self, client: httpx2.Client, *, beat: timedelta, over: Callable[[], None], trail: Path | None = None
+    ) -> None:
+        """`trail` is the file in which the beginning of each stage is written down."""
         self._client = client
+        self._trail = trail
         self._beat = beat
         self._over = over
         self._said_over = False
@@ -64,6 +71,9 @@ class Reporter:
         self._progress = {"stage": stage, "fraction": None}
         self._news.set()
         log.info(stage)
+        if self._trail is not None:
+            with contextlib.suppress(OSError), self._trail.open("a") as file:  # a full disk ends no job for this
+                file.write(json.dumps({"stage": stage, "at": time.time_ns()}) + "\n")
 
     def close(self) -> None:
         """Send what is left, for some seconds at most."""

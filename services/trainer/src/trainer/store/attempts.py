@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import NOW
@@ -32,6 +33,7 @@ from trainer.domain.leased import (
 )
 from trainer.store.tables import attempts, jobs
 
+ENDED = Counter("trainyard_trainer_attempts_total", "Attempts that ended.", ["phase", "reason"])
 _NOT_READ = {"token_digest", "progress", "log_bytes", "created_at"}
 COLUMNS = [column for column in attempts.c if column.name not in _NOT_READ]
 
@@ -42,6 +44,8 @@ class Granted:
 
     attempt: Attempt
     token: str
+    waited: float | None = None
+    """Seconds from its making to its first runner; None: it had one before."""
 
 
 class AttemptStore:
@@ -233,9 +237,13 @@ class AttemptStore:
                 suspected_at=None,
                 started_at=sa.func.coalesce(attempts.c.started_at, NOW),
             )
-            .returning(*COLUMNS)
+            .returning(
+                *COLUMNS, sa.func.extract("epoch", attempts.c.started_at - attempts.c.created_at).label("waited")
+            )
         )
-        return Granted(_attempt((await self._connection.execute(statement)).one()), token)
+        row = (await self._connection.execute(statement)).one()
+        is_first = row.fence == 1
+        return Granted(_attempt(row), token, float(row.waited) if is_first else None)
 
     async def _change(
         self, attempt: Attempt, phase: AttemptPhase, *where: sa.ColumnElement[bool], **values: object
@@ -258,7 +266,10 @@ class AttemptStore:
                 **values,
             )
         )
-        return (await self._connection.execute(statement)).rowcount == 1
+        has_ended = (await self._connection.execute(statement)).rowcount == 1
+        if has_ended:
+            ENDED.labels(ending.phase, ending.why.reason).inc()
+        return has_ended
 
 
 LOST_HINT = "Its host may be gone or overloaded."
@@ -274,7 +285,7 @@ def _is(project: str, attempt_id: uuid.UUID) -> sa.ColumnElement[bool]:
 
 
 def _attempt(row: sa.Row[Any]) -> Attempt:
-    values = dict(row._mapping)
+    values = {name: value for name, value in row._mapping.items() if name != "waited"}
     why = Why(Reason(values.pop("reason")), values.pop("message"), values.pop("hint"))
     result = values.pop("result")
     return Attempt(
