@@ -72,6 +72,7 @@ async def test_a_runner_gets_all_that_the_attempt_takes(runner: httpx2.AsyncClie
         "subject": "ada",
         "dataset": "flights@3",
         "dataset_digest": "sha256:" + "d" * 64,
+        "traceparent": None,
     }
     assert work["spec"] == job.spec.training.to_json()
     async with engine.begin() as connection:
