@@ -17,7 +17,7 @@ TRITON := .cache/triton
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test test-fast check format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status test test-fast check check-charts format coverage mutants lock docs contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ format: $(TEST) ## Format, and mend what ruff can mend
 
 coverage: ## All tests, measured: domain/ and libs/kit whole, the rest 90 %
 	@$(MAKE) --no-print-directory test COVERAGE=1
+
+check-charts: $(TEST) $(CHECKS)/stamp ## Lint, render and judge the Helm charts and Dockerfiles; bad values must be refused
+	@$(CHECKS)/bin/python tools/check_charts.py
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
