@@ -8,6 +8,7 @@ Tests are asyncio's (`anyio_mode = auto`): an `async def test_…` needs no mark
 
 import ipaddress
 import itertools
+import os
 import shutil
 import signal
 import sys
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import databases, db, migrations, testing_database
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder
+from kit.testing_s3 import Seaweed
 from trainyard_local import postgres as local
 
 PASSWORD = "for-tests"  # noqa: S105 - of a server that lives as long as this run, in a folder of its own
@@ -143,9 +145,32 @@ def key_folder() -> Iterator[KeyFolder]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """An S3 server of this test process, to which AWS_* point from now on."""
+    home = Path(tempfile.mkdtemp(prefix="trainyard-s3-"))
+    with Seaweed(home) as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.env.items():
+            environment.setenv(name, value)
+        yield server
+    shutil.rmtree(home)
+
+
+_PREFIXES = itertools.count()
+
+
 @pytest.fixture
-def objects_url(tmp_path: Path) -> str:
-    """An object store in a folder."""
+def s3_url(seaweed: Seaweed) -> str:
+    """An object store in S3, of one test."""
+    return f"{seaweed.url}/test-{next(_PREFIXES)}"
+
+
+@pytest.fixture
+def objects_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An object store of one test: in a folder, or with TRAINYARD_TEST_OBJECTS=s3 in S3."""
+    if os.environ.get("TRAINYARD_TEST_OBJECTS") == "s3":
+        url: str = request.getfixturevalue("s3_url")
+        return url
     folder = tmp_path / "objects"
     folder.mkdir()
     return folder.as_uri()

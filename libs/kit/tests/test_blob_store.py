@@ -1,11 +1,7 @@
 """Blobs in a folder and in S3: the same tests on both."""
 
 import hashlib
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,57 +17,14 @@ LATER = datetime.now(UTC) + timedelta(days=2)
 ENOUGH = 1 << 40
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A bucket of a SeaweedFS of our own, with everything it listens to on ports of its own."""
-    weed = shutil.which("weed", path=str(Path(sys.executable).parent))
-    if weed is None:
-        pytest.skip("SeaweedFS is not installed")
-    named = ("s3.port", "s3.port.iceberg", "s3.port.lance", "master.port", "filer.port", "volume.port", "admin.port")
-    both = ("s3.port.grpc", "master.port.grpc", "filer.port.grpc", "volume.port.grpc", "admin.port.grpc")
-    ports = dict(zip((*named, *both), free_ports(len(named) + len(both)), strict=True))
-    folder = tmp_path_factory.mktemp("weed")
-    command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-bucket=blobs", "-admin.ui=false", "-webdav=false"]
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
-        environment.setenv("AWS_REGION", "us-east-1")
-        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ports['s3.port']}")
-        with subprocess.Popen(
-            [*command, *(f"-{name}={port}" for name, port in ports.items())],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as server:
-            assert server.stdout is not None
-            said = ""
-            while "Press Ctrl+C" not in said:
-                line = server.stdout.readline()
-                assert line, f"SeaweedFS ended: {said}"
-                said += line
-            yield "s3://blobs"
-            server.kill()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture(params=["folder", "S3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(request.getfixturevalue("s3")) if request.param == "S3" else tmp_path.as_uri()
+    return str(request.getfixturevalue("s3_url")) if request.param == "S3" else tmp_path.as_uri()
 
 
 @pytest.fixture
-def store(url: str, tmp_path: Path) -> BlobStore:
-    # A service of its own for each test: that is a prefix of its own.
-    return BlobStore(url, f"ingest-{tmp_path.name.lower().replace('_', '-')}")
+def store(url: str) -> BlobStore:
+    return BlobStore(url, "ingest")
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -221,15 +174,6 @@ async def test_objects_of_strange_names_are_listed_without_a_digest(store: BlobS
     await obstore.put_async(raw, f"blobs/{store.service}/blue/notes.txt", b"x")
     [[found]] = [page async for page in store.blobs()]
     assert (found.project, found.digest) == (None, None)
-
-
-async def test_a_store_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    [port] = free_ports(1)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("AWS_REGION", "nowhere")
-    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    with pytest.raises(errors.Unavailable):
-        await BlobStore("s3://blobs", "ingest").read("blue", digest_of(b""))
 
 
 async def test_bytes_that_are_collected_while_they_are_published_are_to_be_sent_again(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 Bytes arrive at `staging/<service>/<uuid>` and are hashed on the way; they are copied, if nothing is there yet, to
 `blobs/<service>/<project>/sha256/<aa>/<digest>`, and the copy is read back before anybody may name it (kit.blob_rows).
-Only operations that S3 and a folder both have are used.
+Only operations that S3 and a folder both have are used; what only one has is in kit.s3, and below under `_root`.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import time
@@ -16,22 +17,36 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import httpx2
 import obstore
 from obstore import store as stores
 from obstore.exceptions import AlreadyExistsError, BaseError
 
-from kit import errors
+from kit import errors, s3
+from kit.metrics import AWAY
 
+log = logging.getLogger(__name__)
 CHUNK = 1 << 20
-# Parts of a multipart upload: what a cut costs to send again, and what a writer holds in memory.
+# Parts of a multipart upload: what a cut costs to send again, and, times the parts under way, what a writer holds.
 PART = 5 << 20
+PARTS_AT_ONCE = 3
+PATIENCE = timedelta(seconds=60)
+"""With a store that says nothing. A part, and the answer to a copy of gigabytes, must get through in that time."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PROJECT = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,62}")
 # What obstore's local store leaves beside a name when the process dies in a write; its own listing hides these.
 _LEFTOVER = re.compile(r".+#\d+")
 _RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+# By what is in the words of the failure, of which obstore makes different errors in different places.
+_HINTS = {
+    "NoSuchBucket": "There is no such bucket: see the service's OBJECTS_URL, and AWS_ENDPOINT.",
+    "necessary privileges": "It refuses: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
+    "error sending request": "It cannot be reached: see AWS_ENDPOINT.",
+    "No space left": "The disk of the service's OBJECTS_URL is full.",
+}
 
 
 class BytesMissing(errors.Corrupt): ...
@@ -70,9 +85,11 @@ class Found:
 class BlobStore:
     """The objects of one service. `url` is `s3://bucket` (AWS_* in the environment say where) or `file:///folder`."""
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(self, url: str, service: str, *, patience: timedelta = PATIENCE) -> None:
         self.service = service
+        self._patience = patience
         self._root: Path | None = None
+        self._bucket: s3.Bucket | None = None
         self._store: stores.ObjectStore
         if url.startswith("file:"):
             self._root = Path(unquote(urlsplit(url).path))
@@ -81,9 +98,16 @@ class BlobStore:
             self._store = stores.S3Store.from_url(
                 url,
                 copy_if_not_exists="multipart",
-                client_options={"connect_timeout": "2s", "timeout": "300s", "allow_http": True},
+                # No limit of the whole: it would cut those off who read slowly.
+                client_options={
+                    "connect_timeout": "2s",
+                    "read_timeout": patience,
+                    "timeout": "30d",
+                    "allow_http": True,
+                },
                 retry_config=_RETRY,  # type: ignore[arg-type] # a TypedDict whose other fields have defaults
             )
+            self._bucket = s3.bucket_of(url, os.environ)
 
     async def stage(self, chunks: AsyncIterable[bytes], limit: int) -> Staged:
         """Take in a stream of at most `limit` bytes. What is cut off or too large leaves nothing behind.
@@ -94,7 +118,9 @@ class BlobStore:
         key = f"staging/{self.service}/{uuid.uuid4()}"
         digest, size = hashlib.sha256(), 0
         with _answering():
-            async with obstore.open_writer_async(self._store, key, buffer_size=PART) as writer:
+            async with obstore.open_writer_async(
+                self._store, key, buffer_size=PART, max_concurrency=PARTS_AT_ONCE
+            ) as writer:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
@@ -157,6 +183,21 @@ class BlobStore:
             raise errors.Corrupt(f"The stored bytes of {digest} are not what was stored.")
         yield held
 
+    async def part(self, project: str, digest: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """So many bytes from `start` on. What is verified is how many there are: bytes of a part have no digest.
+
+        Whoever needs more calls `check` before, or puts the parts together and looks at the digest of all.
+
+        Raises:
+            errors.Corrupt: the bytes end earlier, or are gone.
+        """
+        left = length
+        async for chunk in self._chunks(self.key_of(project, digest), (start, start + length)):
+            left -= len(chunk)
+            yield chunk
+        if left:
+            raise errors.Corrupt(f"The stored bytes of {digest} are not what was stored.")
+
     async def read(self, project: str, digest: str) -> bytes:
         """All the bytes at once, verified: for small ones."""
         return b"".join([chunk async for chunk in self.stream(project, digest)])
@@ -190,7 +231,7 @@ class BlobStore:
             yield [self._named(found) for found in page]
 
     async def remove_stale(self, older_than: datetime) -> int:
-        """Remove staged objects, and what dead writers left in a folder, older than that. Says how many."""
+        """Remove staged objects, and what dead writers left, that are older than that. Says how many."""
         removed = 0
         async for page in self._list(f"staging/{self.service}/"):
             for found in page:
@@ -199,7 +240,21 @@ class BlobStore:
                     removed += 1
         if self._root is not None:
             removed += await asyncio.to_thread(_remove_leftovers, self._root, self.service, older_than.timestamp())
+        if self._bucket is not None:
+            removed += await self._give_up_uploads(self._bucket, older_than)
         return removed
+
+    async def _give_up_uploads(self, bucket: s3.Bucket, older_than: datetime) -> int:
+        given_up = 0
+        with _answering():
+            async with httpx2.AsyncClient(timeout=self._patience.total_seconds()) as client:
+                # Also copies are such uploads, to the place that they are for.
+                for prefix in (f"staging/{self.service}/", f"blobs/{self.service}/"):
+                    async for upload in bucket.uploads(client, prefix):
+                        if upload.begun < older_than:
+                            await bucket.give_up(client, upload)
+                            given_up += 1
+        return given_up
 
     def _named(self, found: Found) -> Found:
         project, *rest = found.key.removeprefix(f"blobs/{self.service}/").split("/")
@@ -213,18 +268,21 @@ class BlobStore:
             async for page in obstore.list(self._store, prefix=prefix):
                 yield [Found(item["path"], item["size"], item["last_modified"]) for item in page]
 
-    async def _chunks(self, key: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, key: str, span: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
         with _answering():
-            result = await self._get(key)
-            stream, left = aiter(result.stream(min_chunk_size=CHUNK)), result.meta["size"]
+            result = await self._get(key, span)
+            start, end = result.range
+            stream, left = aiter(result.stream(min_chunk_size=CHUNK)), end - start
             while left > 0 and (chunk := bytes(await anext(stream, b""))):
                 left -= len(chunk)
                 yield chunk
 
-    async def _get(self, key: str) -> "obstore.GetResult":
+    async def _get(self, key: str, span: tuple[int, int] | None) -> "obstore.GetResult":
         try:
-            return await obstore.get_async(self._store, key)
-        except FileNotFoundError:
+            return await obstore.get_async(self._store, key, options={} if span is None else {"range": span})
+        except FileNotFoundError as exc:
+            if "NoSuchBucket" in str(exc):
+                raise
             raise BytesMissing("Stored bytes are missing.") from None
 
     async def _copied_digest(self, key: str) -> str:
@@ -253,8 +311,14 @@ def _answering() -> Iterator[None]:
     # Everything but "there already" and "not there", which are caught where they can happen.
     try:
         yield
-    except (BaseError, OSError) as exc:
-        raise errors.Unavailable("The object store is not answering.") from exc
+    except (BaseError, OSError, httpx2.HTTPError) as exc:
+        AWAY.labels("objects").inc()
+        log.warning("the object store failed", extra={"error": str(exc)[:500]})
+        raise errors.Unavailable("The object store is not answering.", **_hint_of(exc)) from exc
+
+
+def _hint_of(exc: Exception) -> dict[str, Any]:
+    return next(({"hint": hint} for words, hint in _HINTS.items() if words in str(exc)), {})
 
 
 def _sync(path: Path) -> None:
