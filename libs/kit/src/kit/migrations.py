@@ -99,10 +99,10 @@ def _is_ahead(connection: sa.Connection) -> bool:
     Raises:
         Refused: that release has taken away what this one uses.
     """
-    own = context.config.attributes.get("release")
+    own: str = context.config.attributes.get("release", "")
     found = MigrationContext.configure(connection).get_current_heads()
     known = {script.revision for script in context.script.walk_revisions()}
-    ahead = own is not None and not known.issuperset(found)
+    ahead = bool(own) and not known.issuperset(found)
     needs = (connection.scalar(_NEEDS) or "").removeprefix("needs ") if ahead else ""
     connection.commit()
     if not ahead:
