@@ -167,6 +167,14 @@ class BlobStore:
             size += len(chunk)
         return size
 
+    async def size_of(self, project: str, digest: str) -> int | None:
+        """How many bytes are under this name, without reading them; None where there is nothing."""
+        with _answering():
+            try:
+                return (await obstore.head_async(self._store, self.key_of(project, digest)))["size"]
+            except FileNotFoundError:
+                return None
+
     async def stream(self, project: str, digest: str) -> AsyncIterator[bytes]:
         """The bytes, piece by piece. The last piece is held back until the digest of all is known to be right.
 

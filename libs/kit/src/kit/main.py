@@ -1,9 +1,10 @@
-"""How every service is started: `python -m <service> api | reconcile | all | migrate`, and what it adds to these.
+"""How every service is started: `python -m <service> MODE`, and what it adds to these modes.
 
 api         serves HTTP
 reconcile   runs the loops, and serves /livez, /readyz and /metrics beside them
 all         both in one process
 migrate     brings the database's schema up to date, once
+verify      looks for every object that the database names
 """
 
 import argparse
@@ -17,7 +18,7 @@ import psycopg
 import uvloop
 from pydantic import ValidationError
 
-from kit import databases, migrations, tracing
+from kit import databases, migrations, tracing, verify
 from kit.app import Service, health
 from kit.server import Unfinished, serve, stop_on_signals
 from kit.settings import Settings
@@ -31,7 +32,7 @@ Loops = Callable[[S, asyncio.Event], Coroutine[Any, Any, None]]
 Command = Callable[[S, Sequence[str]], int]
 """A command of one service's own: its arguments, and the exit code."""
 
-MODES = ("api", "reconcile", "all", "migrate")
+MODES = ("api", "reconcile", "all", "migrate", "verify")
 FAILED, UNFINISHED = 1, 3
 
 
@@ -58,6 +59,8 @@ def run(
         return FAILED
     if asked.mode == "migrate":
         return _migrate(service, chosen.url, rest)
+    if asked.mode == "verify":
+        return verify.run(service, chosen.url, getattr(chosen, "objects_url", None), rest)
     if rest and asked.mode not in own:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     with tracing.exported(f"trainyard-{service}", chosen.otlp_endpoint, ratio=chosen.otlp_ratio):
