@@ -36,6 +36,7 @@ Every knob is an environment variable, read once at the start. Secrets have no d
 | `TRAINYARD_HOME` | `~/.trainyard` | Everything that is kept, and `credentials.json` of the first admin. |
 | `TRAINYARD_PORT` | `8080` | The gateway's, on 127.0.0.1. All other ports are chosen free. |
 | `TRAINYARD_RECONCILERS` | `0` | With N, services run as `api` and each has N `reconcile` processes of its own. |
+| `TRAINYARD_OBJECTS_URL` | a folder of the home | `s3://bucket`: bytes are kept there; `AWS_*` say where it is. |
 | `TRAINYARD_URL` | that of the home | Which gateway the client asks. |
 | `TRAINYARD_API_KEY` | that of the home | With which key. The home's key is sent to the home's URL alone. |
 | `TRAINYARD_OUTPUT` | `table` | `json`: what every command prints without `-o`. |

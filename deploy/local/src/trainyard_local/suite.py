@@ -35,6 +35,8 @@ class Suite:
     passwords: Mapping[str, str]
     reconcilers: int
     """Processes of their own for each service's reconcilers; with 0 they run beside the API, in one process."""
+    objects: str
+    """Where bytes are kept: `file:///folder` or `s3://bucket`."""
 
     @property
     def url(self) -> str:
@@ -49,7 +51,7 @@ class Suite:
             "DATABASE_URL": postgres.url_of(self.sockets, service, self.passwords[service], DATABASE),
             "HOST": "127.0.0.1",
             "PORT": str(self.ports[service]),
-            "OBJECTS_URL": self.home.objects.as_uri(),
+            "OBJECTS_URL": self.objects,
             "PRIVATE_KEY_FILE": str(self.home.keys / f"{service}.private.json"),
             "PUBLIC_KEYS_FILE": str(self.home.keys / "public.json"),
             "WORK_DIR": str(self.home.work / service),
@@ -74,6 +76,7 @@ def suite_of(home: Home, port: int, environment: Mapping[str, str]) -> Suite:
         ports=inner | {"gateway": port},
         passwords=home.passwords([postgres.SUPERUSER, *SERVICES]),
         reconcilers=reconcilers,
+        objects=environment.get("TRAINYARD_OBJECTS_URL") or home.objects.as_uri(),
     )
 
 

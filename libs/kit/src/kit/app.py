@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kit import problems
 from kit.bodies import StrictBodies, answer
 from kit.callers import PUBLIC
-from kit.guard import Authenticator, Guard
+from kit.guard import Authenticator, Guard, no_links
 from kit.routes import RawRoute, RouteTable
 from kit.telemetry import Telemetry
 from kit.tokens import Verifier
@@ -45,6 +45,7 @@ class Service:
         raw: Sequence[RawRoute] = (),
         ready: Callable[[Mapping[str, Any]], Mapping[str, object] | None] = lambda state: None,
         authenticators: Mapping[str, Authenticator],
+        by_link: Authenticator = no_links,
         metrics: bool = True,
     ) -> None:
         """`ready(state)` says what the main work still lacks, or None: then the process is ready (rule 10)."""
@@ -53,7 +54,7 @@ class Service:
         self._ready = ready
         self._raw = [*self._own_routes(metrics=metrics), *raw]
         self.routes = RouteTable(api, self._raw)
-        self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators))
+        self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # For what would hold an answer back, or stream for ever (kit.waiting, kit.sse).
@@ -117,13 +118,14 @@ def assemble(
     raw: Sequence[RawRoute] = (),
     ready: Callable[[Mapping[str, Any]], Mapping[str, object] | None] = lambda state: None,
     authenticators: Mapping[str, Authenticator] | None = None,
+    by_link: Authenticator = no_links,
 ) -> Service:
     """A service behind the gateway: its callers bring internal tokens, or what `authenticators` know by prefix."""
 
     async def internal(scope: Scope, token: str) -> Any:
         return verifier.verify(token)
 
-    return Service(api, raw=raw, ready=ready, authenticators={"": internal, **(authenticators or {})})
+    return Service(api, raw=raw, ready=ready, authenticators={"": internal, **(authenticators or {})}, by_link=by_link)
 
 
 def health() -> Service:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -85,7 +85,14 @@ class Found:
 class BlobStore:
     """The objects of one service. `url` is `s3://bucket` (AWS_* in the environment say where) or `file:///folder`."""
 
-    def __init__(self, url: str, service: str, *, patience: timedelta = PATIENCE) -> None:
+    def __init__(
+        self, url: str, service: str, *, public_url: str | None = None, patience: timedelta = PATIENCE
+    ) -> None:
+        """`public_url`: the address of the same bucket where users reach it, if they do.
+
+        Raises:
+            ValueError: nobody can sign for that address.
+        """
         self.service = service
         self._patience = patience
         self._root: Path | None = None
@@ -108,6 +115,12 @@ class BlobStore:
                 retry_config=_RETRY,  # type: ignore[arg-type] # a TypedDict whose other fields have defaults
             )
             self._bucket = s3.bucket_of(url, os.environ)
+        self._public = None if public_url is None else s3.bucket_of(url, os.environ, address=public_url)
+        if public_url is not None and (self._public is None or self._root is not None):
+            raise ValueError(
+                "OBJECTS_PUBLIC_URL goes with an OBJECTS_URL of s3:// and with AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY: without them no URL can be signed."
+            )
 
     async def stage(self, chunks: AsyncIterable[bytes], limit: int) -> Staged:
         """Take in a stream of at most `limit` bytes. What is cut off or too large leaves nothing behind.
@@ -222,6 +235,16 @@ class BlobStore:
             path.unlink(missing_ok=True)  # noqa: ASYNC240 - also while being cancelled, where nothing can be awaited
             raise
         return size
+
+    def public_url(
+        self, project: str, digest: str, disposition: str, media_type: str, lifetime: timedelta
+    ) -> str | None:
+        """A URL that S3 answers to anybody, for so long. None where users cannot reach it."""
+        key = self.key_of(project, digest)
+        shown = {"response-content-disposition": disposition, "response-content-type": media_type}
+        if self._public is None:
+            return None
+        return self._public.signed("GET", key, expires=lifetime, query=shown, now=datetime.now(UTC))
 
     async def delete(self, project: str, digest: str) -> None:
         """Delete the object. Only the collection does so: it knows that no row names it."""

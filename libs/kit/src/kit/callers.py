@@ -22,14 +22,18 @@ class Access:
     """The only ones who may vouch for the caller. None: any service of the suite."""
     streams: bool = False
     """The body is read piece by piece by the route itself, which also limits it."""
+    by_link: bool = False
+    """Its callers are known by the signature that ends the path, and by nothing else (kit.links)."""
 
 
 PUBLIC = Access(role=None)
 
 
-def requires(role: Role, *, issuers: Collection[str] | None = None, streams: bool = False) -> Callable[[F], F]:
+def requires(
+    role: Role, *, issuers: Collection[str] | None = None, streams: bool = False, by_link: bool = False
+) -> Callable[[F], F]:
     """Declare who may call an endpoint. One without a declaration answers nobody (kit.guard)."""
-    access = Access(role, None if issuers is None else frozenset(issuers), streams)
+    access = Access(role, None if issuers is None else frozenset(issuers), streams, by_link)
 
     def declare(endpoint: F) -> F:
         endpoint.__access__ = access  # type: ignore[attr-defined]

@@ -26,9 +26,24 @@ class RoleTooLow(errors.Forbidden): ...
 class RouteNotFound(errors.NotFound): ...
 
 
+async def no_links(scope: Scope, token: str) -> Caller:
+    """Of a service that gives none."""
+    raise errors.Unauthenticated("There are no links here.")
+
+
 class Guard:
-    def __init__(self, app: ASGIApp, routes: RouteTable, authenticators: Mapping[str, Authenticator]) -> None:
-        """`authenticators` by the first characters of the tokens they know; `""` knows all others."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: RouteTable,
+        authenticators: Mapping[str, Authenticator],
+        by_link: Authenticator = no_links,
+    ) -> None:
+        """`authenticators` by the first characters of the tokens they know; `""` knows all others.
+
+        `by_link` knows what ends the paths of routes that say so (kit.links), and no other.
+        """
+        self._by_link = by_link
         self._app = app
         self._routes = routes
         self._authenticators = sorted(authenticators.items(), key=lambda item: -len(item[0]))
@@ -56,7 +71,10 @@ class Guard:
     async def _admit(self, scope: Scope, access: Access | None, *, known: bool) -> None:
         if access is not None and access.role is None:
             return
-        caller = await self._authenticate(scope)
+        if access is not None and access.by_link:
+            caller = await self._by_link(scope, scope["path"].rpartition("/")[2])
+        else:
+            caller = await self._authenticate(scope)
         scope["state"]["caller"] = caller
         if not known:
             return  # the router says 404 or 405, to those whom we know

@@ -72,38 +72,22 @@ class Signer:
         return token
 
 
-class Verifier:
-    """Tells who asks, from tokens that were minted for one service."""
+class Signatures:
+    """Reads what one of the suite's services has signed."""
 
-    def __init__(self, audience: str, keys: Callable[[], Mapping[str, PublicKey]], *, clock: Clock = time.time) -> None:
+    def __init__(self, keys: Callable[[], Mapping[str, PublicKey]], *, clock: Clock = time.time) -> None:
         """`keys()` gives the public keys by their ids; it is asked again when a key id is not known."""
-        self.audience = audience
         self._read = keys
         self._keys = keys()
         self._clock = clock
         self._read_at = clock()
-        self._verified: Remembered[str, Caller] = Remembered(clock)
 
-    def verify(self, token: str) -> Caller:
-        """Whose token this is.
+    def _signed(self, token: str, shape: Mapping[str, type]) -> dict[str, Any]:
+        """The claims of a token that has exactly these, signed by the issuer that it names. Its time is not looked at.
 
         Raises:
-            TokenRefused: it is not one of ours, not for us, or not of now.
+            TokenRefused: it is nothing of that kind.
         """
-        known = self._verified.get(token)
-        if known is not None:
-            return known
-        claims = self._signed(token)
-        now = self._clock()
-        _check(claims, self.audience, now)
-        try:
-            caller = Caller(claims["project"], Role(claims["role"]), claims["sub"], claims["iss"])
-        except ValueError:
-            raise TokenRefused("The token names no role.") from None
-        self._verified.put(token, caller, until=min(now + REMEMBERED, claims["exp"] + LEEWAY))
-        return caller
-
-    def _signed(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST:
             raise TokenRefused("The token is too long.")
         parts = token.split(".")
@@ -117,7 +101,7 @@ class Verifier:
         except (JoseError, ValueError):
             raise TokenRefused("The token's signature is not right.") from None
         claims = _part(parts[1])
-        if claims.keys() != CLAIMS.keys() or any(type(claims[name]) is not kind for name, kind in CLAIMS.items()):
+        if claims.keys() != shape.keys() or any(type(claims[name]) is not kind for name, kind in shape.items()):
             raise TokenRefused("The token's claims are not ours.")
         if claims["iss"] != key.issuer:
             raise TokenRefused("The token is signed with another's key.")
@@ -134,6 +118,34 @@ class Verifier:
         if kid not in self._keys:
             raise TokenRefused("The token is signed with a key that is not known.")
         return self._keys[kid]
+
+
+class Verifier(Signatures):
+    """Tells who asks, from tokens that were minted for one service."""
+
+    def __init__(self, audience: str, keys: Callable[[], Mapping[str, PublicKey]], *, clock: Clock = time.time) -> None:
+        super().__init__(keys, clock=clock)
+        self.audience = audience
+        self._verified: Remembered[str, Caller] = Remembered(clock)
+
+    def verify(self, token: str) -> Caller:
+        """Whose token this is.
+
+        Raises:
+            TokenRefused: it is not one of ours, not for us, or not of now.
+        """
+        known = self._verified.get(token)
+        if known is not None:
+            return known
+        claims = self._signed(token, CLAIMS)
+        now = self._clock()
+        _check(claims, self.audience, now)
+        try:
+            caller = Caller(claims["project"], Role(claims["role"]), claims["sub"], claims["iss"])
+        except ValueError:
+            raise TokenRefused("The token names no role.") from None
+        self._verified.put(token, caller, until=min(now + REMEMBERED, claims["exp"] + LEEWAY))
+        return caller
 
 
 def load_signer(path: Path) -> Signer:

@@ -27,6 +27,7 @@ from gateway.settings import Settings
 from gateway.store.snapshots import SnapshotFile
 from kit.app import Service, background, health, make_api
 from kit.db import make_engine
+from kit.links import load_verifier
 from kit.reconcile import listen
 from kit.server import serve
 from kit.tokens import Signer, load_signer
@@ -46,6 +47,7 @@ class Gateway(Service):
             raw=[*docs.routes(), *proxy.routes(Proxy(signer), ROUTES)],
             ready=_lacking,
             authenticators={"": admission.authenticate},
+            by_link=admission.authenticate_link,
             metrics=False,
         )
         self._front = Front(super().__call__, admission)
@@ -86,8 +88,9 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
     api = make_api(SERVICE, lifespan)
     for router in (keys.router, projects.router, suite.router):
         api.include_router(router)
+    links = load_verifier(settings.public_keys_file)
     rate = Rate(settings.requests_per_second, settings.requests_at_once)
-    admission = Admission(Buckets(rate), Places(settings.in_flight_per_key, settings.in_flight))
+    admission = Admission(Buckets(rate), Places(settings.in_flight_per_key, settings.in_flight), links)
     return Gateway(api, admission, signer)
 
 

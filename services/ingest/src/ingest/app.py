@@ -19,10 +19,11 @@ from ingest.reconcile import TTL, Reconciler, sweep
 from ingest.settings import Settings
 from ingest.store.pages import Pages
 from ingest.store.tables import versions as versions_table
-from kit import audit, blobs, events, holds, idempotency, reconcile
+from kit import audit, blobs, events, holds, idempotency, links, reconcile
 from kit.app import Service, assemble, make_api
 from kit.blobs import BlobStore
 from kit.db import make_engine
+from kit.downloads import Downloads
 from kit.tokens import load_verifier
 
 FOLLOWERS = ("gateway", "pipelines", "registry", "serving", "trainer")
@@ -47,7 +48,12 @@ def create_app(settings: Settings) -> Service:
         quota = Quota(bytes=settings.upload_bytes, uploads=settings.open_uploads)
         parts = Parts(blobs=store, uploads=Uploads(engine, store, quota), pages=Pages(store, settings.work_dir))
         try:
-            yield {"engine": engine, "parts": parts}
+            yield {
+                "engine": engine,
+                "parts": parts,
+                "downloads": Downloads(store),
+                "links": links.load_links(settings.private_key_file, store),
+            }
         finally:
             await engine.dispose()
 
@@ -56,7 +62,12 @@ def create_app(settings: Settings) -> Service:
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     api.include_router(holds.router(actions.find_held, issuers=HOLDERS))
-    return assemble(api, verifier=load_verifier(settings.public_keys_file, SERVICE))
+    api.include_router(links.router(SERVICE))
+    return assemble(
+        api,
+        verifier=load_verifier(settings.public_keys_file, SERVICE),
+        by_link=links.authenticator(links.load_verifier(settings.public_keys_file)),
+    )
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:
@@ -102,4 +113,4 @@ def _reconciler(settings: Settings, engine: AsyncEngine, store: BlobStore) -> Re
 
 def _store(settings: Settings) -> BlobStore:
     settings.work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return BlobStore(settings.objects_url, SERVICE)
+    return BlobStore(settings.objects_url, SERVICE, public_url=settings.objects_public_url)

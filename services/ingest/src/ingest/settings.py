@@ -1,8 +1,9 @@
 """Every knob of ingest, each read from INGEST_<NAME>. Read only here, by app.py and __main__.py."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -13,6 +14,10 @@ class Settings(KitSettings):
 
     objects_url: str = Field(pattern="^(file:///|s3://).")
     """Where bytes are kept: `s3://bucket`, or `file:///folder` on one machine."""
+
+    objects_public_url: Annotated[str, StringConstraints(pattern="^https?://.")] | None = None
+    """The address of that bucket for users, such as `https://s3.example.org/bucket`: signed URLs then lead there.
+    Without it they lead to the gateway."""
 
     work_dir: Path
     """Where sources are unpacked and parsed, in a folder of this service's own. Nothing in it outlives its use."""

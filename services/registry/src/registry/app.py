@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit import audit, events, holds, idempotency, reconcile
+from kit import audit, events, holds, idempotency, links, reconcile
 from kit import blobs as kit_blobs
 from kit.app import Service, assemble, make_api
 from kit.blobs import BlobStore
 from kit.db import make_engine
+from kit.downloads import Downloads
 from kit.tokens import load_verifier
 from registry.actions import SERVICE, find_held
 from registry.api import aliases, blobs, models, versions
@@ -36,13 +37,19 @@ def create_app(settings: Settings) -> Service:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         engine = make_engine(settings.url, connections=CONNECTIONS)
+        store = BlobStore(settings.objects_url, SERVICE, public_url=settings.objects_public_url)
         parts = Parts(
-            blobs=BlobStore(settings.objects_url, SERVICE),
+            blobs=store,
             turns=Turns(settings.changes),
             file_bytes=settings.file_bytes,
         )
         try:
-            yield {"engine": engine, "parts": parts}
+            yield {
+                "engine": engine,
+                "parts": parts,
+                "downloads": Downloads(store),
+                "links": links.load_links(settings.private_key_file, store),
+            }
         finally:
             await engine.dispose()
 
@@ -52,7 +59,12 @@ def create_app(settings: Settings) -> Service:
     api.include_router(events.router(issuers=FOLLOWERS))
     api.include_router(holds.router(find_held, issuers=HOLDERS))
     api.include_router(audit.router())
-    return assemble(api, verifier=load_verifier(settings.public_keys_file, SERVICE))
+    api.include_router(links.router(SERVICE))
+    return assemble(
+        api,
+        verifier=load_verifier(settings.public_keys_file, SERVICE),
+        by_link=links.authenticator(links.load_verifier(settings.public_keys_file)),
+    )
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:

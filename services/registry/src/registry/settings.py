@@ -1,6 +1,8 @@
 """Every knob of the registry, each read from REGISTRY_<NAME>. Read only here, by app.py and __main__.py."""
 
-from pydantic import Field, PositiveInt
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -11,6 +13,10 @@ class Settings(KitSettings):
 
     objects_url: str = Field(pattern="^(file:///|s3://).")
     """Where models' files are kept: `s3://bucket` or `file:///folder`."""
+
+    objects_public_url: Annotated[str, StringConstraints(pattern="^https?://.")] | None = None
+    """The address of that bucket for users, such as `https://s3.example.org/bucket`: signed URLs then lead there.
+    Without it they lead to the gateway."""
 
     file_bytes: PositiveInt = 512 << 20
     """Largest file of a model."""

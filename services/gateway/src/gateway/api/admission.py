@@ -16,6 +16,7 @@ from gateway.domain.limits import Buckets, Places, Verdict
 from gateway.domain.requests import is_inference_protocol, operation_of
 from kit import errors
 from kit.callers import Caller
+from kit.links import LinkVerifier, authenticator
 from kit.problems import MEDIA_TYPE, code_of
 
 REFUSED = Counter("trainyard_gateway_refused_total", "Requests with a key that were not let in.", ["code"])
@@ -24,9 +25,10 @@ REFUSED = Counter("trainyard_gateway_refused_total", "Requests with a key that w
 class Admission:
     """Knows API keys for kit.guard, and leaves in the request's state what the answer has to say."""
 
-    def __init__(self, buckets: Buckets, places: Places) -> None:
+    def __init__(self, buckets: Buckets, places: Places, links: LinkVerifier) -> None:
         self._buckets = buckets
         self._places = places
+        self._by_link = authenticator(links)
 
     async def authenticate(self, scope: Scope, token: str) -> Caller:
         """Whose key this is, if it may do what is asked, now."""
@@ -42,13 +44,22 @@ class Admission:
     async def _admit(self, scope: Scope, key: ApiKey) -> Caller:
         parts: Parts = scope["state"]["parts"]
         grant = await parts.ring.admit(key, operation_of(scope["method"], scope["path"]))
-        verdict = self._buckets.take(grant.key_id, time.monotonic())
-        scope["state"]["verdict"] = verdict
-        verdict.check()
-        self._places.take(grant.key_id)
-        scope["state"]["place"] = grant.key_id
+        self._let_in(scope, grant.key_id)
         scope["state"]["grant"] = grant
         return caller_of(grant, SERVICE)
+
+    async def authenticate_link(self, scope: Scope, token: str) -> Caller:
+        """Who opens a signed URL: nobody known, so that all of a project share the limits of one key."""
+        caller = await self._by_link(scope, token)
+        self._let_in(scope, f"links of {caller.project}")
+        return caller
+
+    def _let_in(self, scope: Scope, who: str) -> None:
+        verdict = self._buckets.take(who, time.monotonic())
+        scope["state"]["verdict"] = verdict
+        verdict.check()
+        self._places.take(who)
+        scope["state"]["place"] = who
 
     def leave(self, scope: Scope) -> None:
         """Give back the place that the request took."""

@@ -12,7 +12,7 @@ from gateway.api.exchange import Incoming
 from gateway.api.state import Parts
 from gateway.clients.upstreams import SOON, Body, Outgoing, ServiceUnavailable
 from gateway.domain import headers as rules
-from gateway.domain.requests import Operation, body_limit, operation_of, service_of
+from gateway.domain.requests import OBJECTS, Operation, body_limit, operation_of, service_of
 from kit import errors, sse
 from kit.bodies import ClientGone, answer_problem
 from kit.callers import Access, Caller, Role
@@ -139,4 +139,7 @@ def routes(proxy: Proxy, paths: Mapping[tuple[str, str], str]) -> list[RawRoute]
     access = Access(Role.VIEWER, streams=True)
     roots = [f"/{version}/{noun}" for version, noun in paths] + ["/v2"]
     verbs = frozenset(VERBS)
-    return [RawRoute(verbs, template, proxy, access) for root in roots for template in (root, root + "/{rest:path}")]
+    passed = [RawRoute(verbs, template, proxy, access) for root in roots for template in (root, root + "/{rest:path}")]
+    by_link = Access(Role.VIEWER, streams=True, by_link=True)
+    links = [RawRoute(frozenset({"GET"}), f"/v1/objects/{name}/{{signed}}", proxy, by_link) for name in sorted(OBJECTS)]
+    return [*passed, *links]

@@ -13,6 +13,8 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("v1", "pipelines"): "pipelines",
     ("v1", "runs"): "pipelines",
 }
+# Whose signed URLs lead here: `/v1/objects/<service>/<signed>`.
+OBJECTS = frozenset({"ingest", "registry"})
 INFERENCE = "v2"
 SAFE = frozenset({"GET", "HEAD"})
 JSON_LIMIT = 1 << 20
@@ -39,6 +41,8 @@ def service_of(path: str) -> str | None:
     segments = _segments(path)
     if segments[:1] == [INFERENCE]:
         return "serving"
+    if segments[:2] == ["v1", "objects"]:
+        return segments[2] if len(segments) == 4 and segments[2] in OBJECTS else None
     return ROUTES.get((segments[0], segments[1])) if len(segments) > 1 else None
 
 

@@ -31,7 +31,9 @@ from kit import idempotency
 from kit.blobs import Blob
 from kit.callers import Caller, CallerDep, Role, requires
 from kit.db import Engine, Transaction
+from kit.downloads import DownloadsDep, Stored
 from kit.failpoints import failpoint
+from kit.links import Lifetime, LinkOut, LinksDep
 from kit.paging import PageDep, number_of, page_of
 from kit.waiting import Wait, until
 
@@ -192,21 +194,44 @@ async def list_shards(name: str, reference: str, caller: CallerDep, transaction:
     )
 
 
+@router.head("/{reference}/shards/{digest}", include_in_schema=False)
 @router.get("/{reference}/shards/{digest}", response_class=StreamingResponse)
 @requires(Role.VIEWER)
 async def get_shard(
-    name: str, reference: str, digest: str, caller: CallerDep, engine: Engine, parts: PartsDep
-) -> StreamingResponse:
-    """A shard as Parquet."""
+    name: str,
+    reference: str,
+    digest: str,
+    request: Request,
+    caller: CallerDep,
+    engine: Engine,
+    downloads: DownloadsDep,
+) -> Response:
+    """A shard as Parquet, verified before its first byte is sent. One `Range` of it can be asked for."""
+    return await downloads.answer(request, await _stored(engine, caller, name, reference, digest))
+
+
+@router.get("/{reference}/shards/{digest}/url")
+@requires(Role.VIEWER)
+async def get_shard_url(
+    name: str,
+    reference: str,
+    digest: str,
+    caller: CallerDep,
+    engine: Engine,
+    links: LinksDep,
+    lifetime: Lifetime,
+) -> LinkOut:
+    """A URL of the shard for whoever has no key, for some minutes. It cannot be taken back."""
+    return links.link(await _stored(engine, caller, name, reference, digest), lifetime)
+
+
+async def _stored(engine: AsyncEngine, caller: Caller, name: str, reference: str, digest: str) -> Stored:
     contents = await _contents(engine, caller, name, reference)
     found = next((shard for shard in contents.shards if shard.digest == digest), None)
     if found is None:
         raise ShardNotFound(f"Version {reference[:100]} of {name[:100]} has no shard {digest[:100]}.")
-    # Read once before the answer begins, so that damaged bytes are a problem document and not half a file.
-    await parts.blobs.check(caller.project, digest)
-    headers = {"content-length": str(found.size), "etag": f'"{digest}"'}
-    stream = parts.blobs.stream(caller.project, digest)
-    return StreamingResponse(stream, media_type="application/vnd.apache.parquet", headers=headers)
+    file = f"{digest.rpartition(':')[2][:16]}.parquet"
+    return Stored(caller.project, digest, found.size, file, "application/vnd.apache.parquet")
 
 
 async def _contents(engine: AsyncEngine, caller: Caller, name: str, reference: str) -> Contents:

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from kit.callers import CallerDep, Role, requires
+from kit.callers import Caller, CallerDep, Role, requires
 from kit.db import Engine, Transaction
+from kit.downloads import DownloadsDep, Stored
 from kit.failpoints import failpoint
+from kit.links import Lifetime, LinkOut, LinksDep
 from kit.paging import PageDep, number_of, page_of
 from registry import actions
 from registry.api.schemas import LineageOut, NameDep, NewName, Page, VersionOut
@@ -73,22 +76,39 @@ async def get_lineage(name: NameDep, reference: str, caller: CallerDep, transact
     return LineageOut.of(await VersionStore(transaction).get(caller.project, name, reference_of(reference)))
 
 
+@router.head("/{reference}/files/{path}", include_in_schema=False)
 @router.get("/{reference}/files/{path}", response_class=StreamingResponse)
 @requires(Role.VIEWER)
 async def get_file(
-    name: NameDep, reference: str, path: str, caller: CallerDep, engine: Engine, parts: PartsDep
-) -> StreamingResponse:
-    """A file of the version, verified while it is read."""
+    name: NameDep,
+    reference: str,
+    path: str,
+    request: Request,
+    caller: CallerDep,
+    engine: Engine,
+    downloads: DownloadsDep,
+) -> Response:
+    """A file of the version, verified before its first byte is sent. One `Range` of it can be asked for."""
+    return await downloads.answer(request, await _stored(engine, caller, name, reference, path))
+
+
+@router.get("/{reference}/files/{path}/url")
+@requires(Role.VIEWER)
+async def get_file_url(
+    name: NameDep,
+    reference: str,
+    path: str,
+    caller: CallerDep,
+    engine: Engine,
+    links: LinksDep,
+    lifetime: Lifetime,
+) -> LinkOut:
+    """A URL of the file for whoever has no key, for some minutes. It cannot be taken back."""
+    return links.link(await _stored(engine, caller, name, reference, path), lifetime)
+
+
+async def _stored(engine: AsyncEngine, caller: Caller, name: str, reference: str, path: str) -> Stored:
     async with engine.begin() as connection:
         version = await VersionStore(connection).get(caller.project, name, reference_of(reference))
     file = version.file(path)
-    # Read once before the answer begins, so that damaged bytes are a problem document and not half a file.
-    await parts.blobs.check(caller.project, file.digest)
-    headers = {
-        "content-length": str(file.size),
-        "content-disposition": f'attachment; filename="{file.path}"',
-        "etag": f'"{file.digest}"',
-        "x-content-type-options": "nosniff",
-    }
-    stream = parts.blobs.stream(caller.project, file.digest)
-    return StreamingResponse(stream, media_type="application/octet-stream", headers=headers)
+    return Stored(caller.project, file.digest, file.size, file.path)
