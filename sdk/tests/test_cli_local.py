@@ -17,6 +17,10 @@ def up(home, port, output):
     print(json.dumps(["up", home, port, output]))
 def down(home, output):
     print(json.dumps(["down", home, output]))
+def backup(folder, home, output):
+    print(json.dumps(["backup", folder, home, output]))
+def restore(folder, home, output):
+    print(json.dumps(["restore", folder, home, output]))
 def status(home, output):
     print(json.dumps(["status", home, output]))
     return {"phase": home}
@@ -40,6 +44,8 @@ def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("up --port 8090", ["up", None, 8090, "table"], 0),
         ("up --home h -o json", ["up", "h", None, "json"], 0),
         ("down", ["down", None, "table"], 0),
+        ("backup b", ["backup", "b", None, "table"], 0),
+        ("restore b --home h -o json", ["restore", "b", "h", "json"], 0),
         ("status --home up", ["status", "up", "table"], 0),
         ("status --home failed -o json", ["status", "failed", "json"], 1),
     ],

@@ -1,4 +1,4 @@
-"""`up`, `down` and `status`, for people: progress goes to stderr, what was asked for to stdout."""
+"""`up`, `down`, `status`, `backup` and `restore`, for people: progress goes to stderr, what was asked for to stdout."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainyard.config import home_of
-from trainyard_local import board, logs, memory, ports
+from trainyard_local import backups, board, logs, memory, ports
 from trainyard_local.board import Phase
 from trainyard_local.home import DEFAULT_PORT, Home, Refused
 
@@ -90,6 +90,38 @@ def status(home: str | None = None, output: str = "table") -> dict[str, Any]:
     else:
         _print_status(shown, Console(highlight=False))
     return shown
+
+
+def backup(folder: str, home: str | None = None, output: str = "table") -> dict[str, Any]:
+    """Copy all data to a new folder, while the suite runs or not."""
+    console = Console(stderr=True, highlight=False)
+    with console.status("Copying …"):
+        made = backups.backup(_home(home), Path(folder).expanduser().absolute())
+    if output == "json":
+        sys.stdout.write(json.dumps(made, indent=2) + "\n")
+    else:
+        console.print(
+            f"[green]✔[/] {made['objects']} objects ({_megabytes(made['bytes'])}) and the database are in "
+            f"{made['folder']}",
+            soft_wrap=True,
+        )
+    return made
+
+
+def restore(folder: str, home: str | None = None, output: str = "table") -> dict[str, Any]:
+    """Fill an empty home from a backup."""
+    console = Console(stderr=True, highlight=False)
+    with console.status("Restoring …"):
+        made = backups.restore(_home(home), Path(folder).expanduser().absolute())
+    if output == "json":
+        sys.stdout.write(json.dumps(made, indent=2) + "\n")
+    else:
+        console.print(
+            f"[green]✔[/] Restored to {made['home']}, as of {made['at']}; every object was read and is whole",
+            soft_wrap=True,
+        )
+        console.print("  Start it with  trainyard up")
+    return made
 
 
 def _home(home: str | None) -> Home:

@@ -1,4 +1,7 @@
-"""The suite on this machine: `up`, `down`, `status`. The work is done by the distribution `trainyard-local`."""
+"""The suite on this machine: `up`, `down`, `status`, `backup`, `restore`.
+
+The work is done by the distribution `trainyard-local`.
+"""
 
 import importlib
 import importlib.util
@@ -16,6 +19,7 @@ SUITE = "trainyard_local"
 HomeOption = Annotated[
     str | None, typer.Option("--home", help="The folder of all its data. [$TRAINYARD_HOME, ~/.trainyard]")
 ]
+FolderArgument = Annotated[str, typer.Argument(help="The folder of the backup.")]
 PortOption = Annotated[int | None, typer.Option("--port", help="Of the gateway. [$TRAINYARD_PORT, 8080]")]
 
 
@@ -41,6 +45,16 @@ def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None
         ready = _suite().status(home, str(output))["phase"] == "up"
     if not ready:
         raise typer.Exit(1)
+
+
+def backup(folder: FolderArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Copy all data of the suite on this machine to a new folder; it may run."""
+    _suite().backup(folder, home, str(output))
+
+
+def restore(folder: FolderArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Fill an empty home from a backup, and check every object."""
+    _suite().restore(folder, home, str(output))
 
 
 def _remote(output: Output) -> bool:

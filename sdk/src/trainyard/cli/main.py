@@ -25,6 +25,8 @@ COMMANDS: dict[str, Place] = {
     "up": Place("local", "up", "Start the suite on this machine."),
     "down": Place("local", "down", "Stop it; all data stays."),
     "status": Place("local", "status", "What runs, and where."),
+    "backup": Place("local", "backup", "Copy all its data to a new folder."),
+    "restore": Place("local", "restore", "Fill an empty home from a backup."),
     "dataset": Place("datasets", "app", "Datasets: upload, look at rows, rejects and profile."),
     "job": Place("jobs", "app", "Training jobs: run, follow, cancel."),
     "model": Place("models", "app", "Models: versions, aliases, downloads."),
@@ -37,7 +39,7 @@ COMMANDS: dict[str, Place] = {
     "whoami": Place("access", "whoami", "Who the API key says you are."),
 }
 PANELS = {
-    **dict.fromkeys(("up", "down", "status"), MACHINE),
+    **dict.fromkeys(("up", "down", "status", "backup", "restore"), MACHINE),
     **dict.fromkeys(("key", "project", "whoami"), ACCESS),
 }
 
