@@ -17,7 +17,7 @@ from kit.blob_store import BlobStore
 from kit.remembered import Clock, Remembered
 
 VERIFIED = 60.0
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 Span = tuple[int, int]
 
