@@ -44,6 +44,7 @@ class Suite:
         self.points = self._folder / "points"
         self.points.mkdir()
         self.port = ports.choose({}, ["gateway"])["gateway"]
+        self.python = sys.executable
         self._process: subprocess.Popen[bytes] | None = None
         self._killed: dict[str, int] = {}
 
@@ -63,7 +64,7 @@ class Suite:
         }
         with self.home.log("supervisor").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainyard_local.daemon", str(self.home.folder), str(self.port)],
+                [self.python, "-m", "trainyard_local.daemon", str(self.home.folder), str(self.port)],
                 env={**os.environ, **asked, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -112,6 +113,15 @@ class Suite:
         """Whether a program that was killed is ready again. The board may show the dead one for a moment."""
         program = self.programs()[name]
         return bool(program["ready"]) and program["pid"] != self._killed[name]
+
+    def restarted(self, name: str, pid: int) -> None:
+        """Wait until another process than this one is ready under this name."""
+
+        def is_another() -> bool:
+            program = self.programs()[name]
+            return bool(program["ready"]) and program["pid"] != pid
+
+        until(is_another, START)
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
