@@ -17,7 +17,7 @@ TRITON := .cache/triton
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test test-fast check check-charts format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status backup restore test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes format coverage mutants lock docs contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ status: $(RUN) ## What runs, and how much memory it takes
 
 test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
 	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
+
+upgrade-test: $(TEST) ## The previous release on the tables of this one, and a rolling upgrade and back: ten minutes
+	$(BIN)/python tools/upgrades.py store-tests --all
+	$(BIN)/pytest -q tests/upgrade tests/e2e/test_rolling_upgrade.py
+
+backup: $(RUN) ## Copy all data of the suite on this machine to a new folder: make backup TO=/path
+	@$(BIN)/trainyard backup "$(or $(TO),$(error make backup TO=/path/of/a/new/folder))"
+
+restore: $(RUN) ## Fill an empty $TRAINYARD_HOME from a backup: make restore FROM=/path
+	@$(BIN)/trainyard restore "$(or $(FROM),$(error make restore FROM=/path/of/a/backup))"
 
 test-fast: $(TEST) ## What takes seconds: no test of the whole suite
 	@$(BIN)/python tools/run_tests.py --fast
@@ -56,6 +66,18 @@ coverage: ## All tests, measured: domain/ and libs/kit whole, the rest 90 %
 
 check-charts: $(TEST) $(CHECKS)/stamp ## Lint, render and judge the Helm charts and Dockerfiles; bad values must be refused
 	@$(CHECKS)/bin/python tools/check_charts.py
+
+check-workflows: $(CHECKS)/stamp ## What GitHub will run: zizmor, actionlint, rules of our own; asks no network
+	@$(CHECKS)/bin/python tools/check_workflows.py
+
+audit: $(TEST) $(CHECKS)/stamp ## Known vulnerabilities, floors and licences of what is locked (ADVISORIES=folder: without PyPI)
+	@$(CHECKS)/bin/python tools/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+sbom: $(CHECKS)/stamp ## build/sbom/*.cdx.json: what each image installs, and all that is locked
+	@$(CHECKS)/bin/python tools/sbom.py
+
+release-notes: ## VERSION=1.2.0: the section of CHANGELOG.md that fragments make (WRITE=1: write it, remove them)
+	@$(PYTHON) tools/release_notes.py $(VERSION) $(if $(WRITE),--write) $(if $(RELEASED),--released)
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
