@@ -1,6 +1,8 @@
 """Blobs in a folder and in S3: the same tests on both."""
 
+import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,8 +10,10 @@ from pathlib import Path
 import obstore
 import pytest
 from obstore import store as stores
+from obstore.exceptions import AlreadyExistsError
 
 from kit import errors
+from kit.blob_store import PART
 from kit.blobs import Blob, BlobStore, Staged
 
 pytestmark = pytest.mark.anyio
@@ -49,15 +53,31 @@ async def objects(store: BlobStore) -> list[str]:
     return [found.key async for page in store.blobs() for found in page]
 
 
+def raw_of(url: str) -> stores.ObjectStore:
+    if url.startswith("s3"):
+        return stores.S3Store.from_url(url, copy_if_not_exists="multipart", client_options={"allow_http": True})
+    return stores.from_url(url)
+
+
 async def damage(url: str, key: str, data: bytes) -> None:
     """Write behind our back."""
-    raw = stores.from_url(url, client_options={"allow_http": True}) if url.startswith("s3") else stores.from_url(url)
+    raw = raw_of(url)
     await obstore.delete_async(raw, key)
     await obstore.put_async(raw, key, data)
 
 
 @pytest.mark.parametrize(
-    "parts", [[], [b"x"], [b"one", b"two"], [b"z" * (1 << 20)] * 11 + [b"end"]], ids=["none", "one", "two", "many"]
+    "parts",
+    [
+        [],
+        [b"x"],
+        [b"one", b"two"],
+        [b"z" * (PART - 1)],
+        [b"z" * PART],
+        [b"z" * (PART - 1), b"yx"],
+        [b"z" * (1 << 20)] * 11 + [b"end"],
+    ],
+    ids=["none", "one", "two", "a part less one", "a part", "a part and one", "several parts"],
 )
 async def test_a_published_blob_reads_back(store: BlobStore, parts: list[bytes]) -> None:
     data = b"".join(parts)
@@ -80,6 +100,101 @@ async def test_projects_share_no_object(store: BlobStore) -> None:
     await put(store, b"same")
     await put(store, b"same", project="red")
     assert len(await objects(store)) == 2
+
+
+RACER = """
+import asyncio, sys
+from kit.blobs import BlobStore
+
+async def main():
+    store = BlobStore(sys.argv[1], "ingest")
+
+    async def same():
+        yield b"the same bytes" * 100_000
+
+    staged = [await store.stage(same(), 1 << 40) for _ in range(4)]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for blob in await asyncio.gather(*(store.publish("blue", each) for each in staged)):
+        print(blob.digest, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_sixteen_writers_of_the_same_bytes_in_four_processes_make_one_object(store: BlobStore, url: str) -> None:
+    racers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RACER, url, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert await racer.stdout.readline() == b"ready\n"
+    said = b"".join([out for out, _ in await asyncio.gather(*(racer.communicate(b"go\n") for racer in racers))])
+    data = b"the same bytes" * 100_000
+    assert said.decode().split() == [digest_of(data)] * 16
+    assert len(await objects(store)) == 1
+    assert await store.read("blue", digest_of(data)) == data
+    assert await store.remove_stale(LATER) == 0
+
+
+async def test_exactly_one_of_many_copies_to_a_name_makes_it(url: str) -> None:
+    raw = raw_of(url)
+    for number in range(16):
+        await obstore.put_async(raw, f"staging/{number}", str(number).encode())
+
+    async def copy(number: int) -> int | None:
+        try:
+            await obstore.copy_async(raw, f"staging/{number}", "blobs/one", overwrite=False)
+        except AlreadyExistsError:
+            return None
+        return number
+
+    won = [number for number in await asyncio.gather(*map(copy, range(16))) if number is not None]
+    assert len(won) == 1
+    assert bytes(await (await obstore.get_async(raw, "blobs/one")).bytes_async()) == str(won[0]).encode()
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 1), (0, 10), (9, 1), (3, 4), (PART - 1, 2), (PART, 5), (0, PART + 5)], ids=str
+)
+async def test_a_part_is_these_bytes_and_no_others(store: BlobStore, start: int, length: int) -> None:
+    data = bytes(range(256)) * (PART // 256) + b"tail!"
+    blob = await put(store, data)
+    received = bytearray()
+    await receive(store.part("blue", blob.digest, start, length), received)
+    assert received == data[start : start + length]
+
+
+async def test_a_part_that_ends_too_early_or_is_gone_is_corrupt(store: BlobStore, url: str) -> None:
+    blob = await put(store, b"ten  bytes")
+    for damaged in (b"nine byte", None):
+        if damaged is None:
+            await store.delete("blue", blob.digest)
+        else:
+            await damage(url, store.key_of("blue", blob.digest), damaged)
+        with pytest.raises(errors.Corrupt):
+            await receive(store.part("blue", blob.digest, 5, 5), bytearray())
+
+
+async def test_more_objects_than_a_page_has_are_listed(store: BlobStore, url: str) -> None:
+    raw, names = raw_of(url), [digest_of(str(number).encode()) for number in range(1030)]
+    for start in range(0, len(names), 103):
+        keys = [store.key_of("blue", name) for name in names[start : start + 103]]
+        await asyncio.gather(*(obstore.put_async(raw, key, b"") for key in keys))
+    pages = [page async for page in store.blobs()]
+    assert len(pages) > 1
+    assert {found.digest for page in pages for found in page} == set(names)
+
+
+@pytest.mark.parametrize("project", ["a", "0", "a.b", "a-b", "a_b", "x" * 63, "con", "blobs"])
+async def test_a_project_may_be_called_what_projects_may_be_called(store: BlobStore, project: str) -> None:
+    blob = await put(store, b"bytes", project=project)
+    assert await store.read(project, blob.digest) == b"bytes"
+    [[found]] = [page async for page in store.blobs()]
+    assert (found.project, found.digest) == (project, blob.digest)
 
 
 async def test_too_many_bytes_leave_nothing(store: BlobStore) -> None:
@@ -170,7 +285,7 @@ async def test_a_digest_cannot_name_another_place(store: BlobStore, digest: str)
 
 
 async def test_objects_of_strange_names_are_listed_without_a_digest(store: BlobStore, url: str) -> None:
-    raw = stores.from_url(url, client_options={"allow_http": True}) if url.startswith("s3") else stores.from_url(url)
+    raw = raw_of(url)
     await obstore.put_async(raw, f"blobs/{store.service}/blue/notes.txt", b"x")
     [[found]] = [page async for page in store.blobs()]
     assert (found.project, found.digest) == (None, None)

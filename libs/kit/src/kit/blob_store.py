@@ -43,7 +43,7 @@ _RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 # By what is in the words of the failure, of which obstore makes different errors in different places.
 _HINTS = {
     "NoSuchBucket": "There is no such bucket: see the service's OBJECTS_URL, and AWS_ENDPOINT.",
-    "necessary privileges": "It refuses: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
+    "403 Forbidden": "It refuses: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy.",
     "error sending request": "It cannot be reached: see AWS_ENDPOINT.",
     "No space left": "The disk of the service's OBJECTS_URL is full.",
 }
