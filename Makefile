@@ -17,7 +17,7 @@ TRITON := .cache/triton
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status backup restore test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status backup restore test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,7 +77,10 @@ sbom: $(CHECKS)/stamp ## build/sbom/*.cdx.json: what each image installs, and al
 	@$(CHECKS)/bin/python tools/sbom.py
 
 release-notes: ## VERSION=1.2.0: the section of CHANGELOG.md that fragments make (WRITE=1: write it, remove them)
-	@$(PYTHON) tools/release_notes.py $(VERSION) $(if $(WRITE),--write) $(if $(RELEASED),--released)
+	@$(PYTHON) tools/release_notes.py "$$VERSION" $(if $(WRITE),--write) $(if $(RELEASED),--released)
+
+version: ## Where this repository says its version, and whether they agree (VERSION=1.2.0: write it everywhere)
+	@$(PYTHON) tools/versions.py $${VERSION:+"$$VERSION"}
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
