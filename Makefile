@@ -99,8 +99,8 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 docs: $(TEST) ## Write docs/settings.md from the Settings classes
 	$(BIN)/python tools/settings_page.py
 
-contracts: $(TEST) ## Write contracts/<service>.openapi.json from the services
-	$(BIN)/python tools/contracts.py
+contracts: $(TEST) ## Write contracts/<service>.openapi.json; refused when a promise is broken (BREAK=1)
+	$(BIN)/python tools/contracts.py $(if $(BREAK),--break)
 
 swagger-ui: $(RUN) ## Fetch Swagger UI's files anew (needs npm)
 	$(BIN)/python tools/swagger_ui.py

@@ -1,12 +1,16 @@
 """Write contracts/<service>.openapi.json: what each service promises on the wire.
 
-python tools/contracts.py
+python tools/contracts.py            nothing that was promised may be broken
+python tools/contracts.py --break    break it: for a release that says so
 """
 
+import argparse
 import importlib
 import json
+import runpy
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,33 @@ FOLDER = ROOT / "contracts"
 SERVICES = ("gateway", "ingest", "trainer", "registry", "serving", "pipelines")
 
 
-def main() -> int:
-    FOLDER.mkdir(exist_ok=True)
-    for service in SERVICES:
-        file = FOLDER / f"{service}.openapi.json"
-        file.write_text(json.dumps(document_of(service), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-        sys.stdout.write(f"{file.relative_to(ROOT)}\n")
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--break", action="store_true", dest="may_break", help="write it though it breaks a promise")
+    asked = parser.parse_args(arguments)
+    folder.mkdir(exist_ok=True)
+    documents = {service: document_of(service) for service in SERVICES}
+    broken = [broken for service in SERVICES for broken in broken_by(folder, service, documents[service])]
+    if broken and not asked.may_break:
+        sys.stderr.writelines(f"{promise}\n" for promise in broken)
+        sys.stderr.write(
+            "Clients rely on these. Nothing was written; `--break` writes it, for a release that says so.\n"
+        )
+        return 1
+    for service, document in documents.items():
+        file = folder / f"{service}.openapi.json"
+        file.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        sys.stdout.write(f"contracts/{file.name}\n")
     return 0
+
+
+def broken_by(folder: Path, service: str, document: dict[str, Any]) -> list[str]:
+    """What was promised and is not in the document."""
+    file = folder / f"{service}.openapi.json"
+    # The same that the tests of contracts judge by, which are no package.
+    judge = runpy.run_path(str(ROOT / "tests" / "contract" / "compatibility.py"))
+    breaks: Callable[[Any, Any], list[str]] = judge["breaks"]
+    return [f"{service}: {it}" for it in breaks(json.loads(file.read_text()), document)] if file.exists() else []
 
 
 def document_of(service: str) -> dict[str, Any]:
