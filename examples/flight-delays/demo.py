@@ -54,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run the flight-delays example from the raw file to predictions.")
     parser.add_argument("--data", default="2013", help="2013, 2013-h1, 2013-q3, 2013-07 (default: %(default)s)")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    parser.add_argument("--file", type=Path, help="a CSV that prepare.py made, instead of --data")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     progress = Console(stderr=True, highlight=False)
     try:
-        facts, asked = demonstrate(prepared(options.data, progress), progress)
+        facts, asked = demonstrate(options.file or prepared(options.data, progress), progress)
     except (prepare.CannotPrepare, TrainyardError) as error:
         progress.print(Text(f"✘ {error}", style="red"), soft_wrap=True)
         return 1
