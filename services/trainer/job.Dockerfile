@@ -15,7 +15,9 @@ RUN --mount=type=cache,id=trainyard-pip,target=/root/.cache/pip --mount=type=sec
     python3 -m pip --python /opt/trainyard/bin/python --disable-pip-version-check install --quiet --no-deps \
     --no-compile --require-hashes --only-binary :all: --find-links /wheels -r /locks/trainer-job.txt
 # Compiled by content, and all of it as old as everything else: the same lock makes the same layer.
-RUN echo /opt/app > "$(/opt/trainyard/bin/python -c 'import site; print(site.getsitepackages()[0])')/app.pth" \
+COPY deploy/images/trim.py /locks/
+RUN site=$(/opt/trainyard/bin/python -c 'import site; print(site.getsitepackages()[0])') \
+    && python3 /locks/trim.py "$site" && echo /opt/app > "$site/app.pth" \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/trainyard \
     && find /opt/trainyard /empty -exec touch -hd @0 {} +
 COPY libs/kit /src/libs/kit
