@@ -17,6 +17,7 @@ TRITON := .cache/triton
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
+.PHONY: secrets images images-sizes containers-test compose-up compose-down
 .PHONY: help demo up down status backup restore test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
 
 help: ## Print this
@@ -81,6 +82,24 @@ release-notes: ## VERSION=1.2.0: the section of CHANGELOG.md that fragments make
 
 version: ## Where this repository says its version, and whether they agree (VERSION=1.2.0: write it everywhere)
 	@$(PYTHON) tools/versions.py $${VERSION:+"$$VERSION"}
+
+secrets: ## Passwords for docker-compose.yml, into .env; what is there stays
+	@$(PYTHON) tools/compose_secrets.py
+
+images: ## Build the images (NAMES="gateway ingest": these; torch's only by name); where no registry answers, from Debian
+	@$(PYTHON) tools/images.py build $(if $(BASE),--base $(BASE)) $(NAMES)
+
+images-sizes: ## How large they are, and whether they may be
+	@$(PYTHON) tools/images.py sizes
+
+compose-up: secrets ## docker compose up with the images built here, in an engine of our own where none answers
+	@$(PYTHON) tools/compose.py up
+
+compose-down: ## Stop it; all data stays (VOLUMES=1: remove it)
+	@$(PYTHON) tools/compose.py down $(if $(VOLUMES),--volumes)
+
+containers-test: $(TEST) ## Images, compose, the example through the gateway, restarts under load: minutes; needs an engine, or root
+	@$(BIN)/python tools/containers_test.py
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
