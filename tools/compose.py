@@ -1,9 +1,10 @@
 """docker compose with the images that were built here, in the engine at hand or in one of our own.
 
-    python tools/compose.py up | down [--volumes] | ps | logs …     whatever `docker compose` understands
+python tools/compose.py up | down [--volumes] | ps | logs …     whatever `docker compose` understands
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     command = words(engine, *(UP if given[:1] == ["up"] else given[:1]), *given[1:])
     os.chdir(ROOT)
-    os.execvpe(command[0], command, engine.environment)  # noqa: S606  # the command is the caller's own
+    return subprocess.run(command, env=dict(engine.environment)).returncode
 
 
 def words(engine: Engine, *asked: str) -> list[str]:

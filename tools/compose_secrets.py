@@ -1,6 +1,6 @@
 """Write what docker-compose.yml is not given by anybody else: passwords, in a file that only its owner can read.
 
-    python tools/compose_secrets.py [FILE]       default: .env beside docker-compose.yml; what is there stays
+python tools/compose_secrets.py [FILE]       default: .env beside docker-compose.yml; what is there stays
 """
 
 import os
@@ -15,7 +15,9 @@ PASSWORDS = ("POSTGRES_PASSWORD", *(f"{service}_DATABASE_PASSWORD" for service i
 IDENTITIES = {"S3_ACCESS_KEY": 10, "S3_SECRET_KEY": 24}
 OURS = 65532
 """The user that all containers run as."""
-HEAD = "# Secrets of docker-compose.yml, made by `make secrets`. Lose them, and the data in its volumes cannot be read.\n"
+HEAD = (
+    "# Secrets of docker-compose.yml, made by `make secrets`. Lose them, and the data in its volumes cannot be read.\n"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +50,9 @@ def read(file: Path) -> dict[str, str]:
 def write(file: Path, text: str, missing: Mapping[str, str]) -> None:
     """All of it or nothing; never readable by others, not even for a moment."""
     half = file.with_name(f"{file.name}.{os.getpid()}")
-    body = text + ("" if text.endswith("\n") else "\n") + "".join(f"{name}={value}\n" for name, value in missing.items())
+    body = (
+        text + ("" if text.endswith("\n") else "\n") + "".join(f"{name}={value}\n" for name, value in missing.items())
+    )
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(body)
         stream.flush()

@@ -1,10 +1,10 @@
 """A Docker engine where none is at hand.
 
-    python tools/engine.py up                    one that answers, else our own in its own network
-    python tools/engine.py up --place build      our own in the network of the host: for builds
-    python tools/engine.py exec -- docker ps     a command that reaches it, and its published ports
-    python tools/engine.py status
-    python tools/engine.py down [--wipe]         end our own; --wipe: with all that it has on disk
+python tools/engine.py up                    one that answers, else our own in its own network
+python tools/engine.py up --place build      our own in the network of the host: for builds
+python tools/engine.py exec -- docker ps     a command that reaches it, and its published ports
+python tools/engine.py status
+python tools/engine.py down [--wipe]         end our own; --wipe: with all that it has on disk
 """
 
 import argparse

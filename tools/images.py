@@ -1,7 +1,7 @@
 """Build the images, or say how large they are.
 
-    python tools/images.py build [NAME…]     all but the one with torch; or these
-    python tools/images.py sizes             and ends with 1 where one is larger than it may be
+python tools/images.py build [NAME…]     all but the one with torch; or these
+python tools/images.py sizes             and ends with 1 where one is larger than it may be
 """
 
 import argparse

@@ -8,9 +8,23 @@ import sys
 from pathlib import Path
 
 UNUSED = (
-    *("pyarrow/tests", "pyarrow/include", "pyarrow/src", "pyarrow/libarrow_python*.so", "pyarrow/libarrow_python*.so.*.*.*"),
+    *(
+        "pyarrow/tests",
+        "pyarrow/include",
+        "pyarrow/src",
+        "pyarrow/libarrow_python*.so",
+        "pyarrow/libarrow_python*.so.*.*.*",
+    ),
     *("pyarrow/*flight*", "pyarrow/*substrait*", "pyarrow/_s3fs*", "pyarrow/libarrow_s3*"),
-    *("pyarrow/*.pyx", "pyarrow/*.pxd", "pyarrow/*.pxi", "numpy/**/tests", "scipy/**/tests", "sklearn/**/tests", "onnxruntime/transformers"),
+    *(
+        "pyarrow/*.pyx",
+        "pyarrow/*.pxd",
+        "pyarrow/*.pxi",
+        "numpy/**/tests",
+        "scipy/**/tests",
+        "sklearn/**/tests",
+        "onnxruntime/transformers",
+    ),
     *("onnxruntime/tools", "onnxruntime/quantization", "onnx/backend/test"),
 )
 

@@ -33,7 +33,7 @@ def base(engine: Engine, tag: str = BASE) -> None:
         return
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         raise Cannot(f"{tag} cannot be pulled, and making it needs root and debootstrap.")
-    say(f"STAND-IN: {tag} cannot be pulled; made from Debian {SUITES[tag]} with debootstrap (30–60 s)")
+    say(f"STAND-IN: {tag} cannot be pulled; made from Debian {SUITES[tag]} with debootstrap (a minute)")
     with tempfile.TemporaryDirectory(prefix="trainyard-base-", ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "root"
         try:
@@ -46,7 +46,7 @@ def base(engine: Engine, tag: str = BASE) -> None:
 
 def bootstrap(root: Path, suite: str) -> None:
     """A small Debian with Python. It trusts whom this host trusts: a build may have to go through a proxy."""
-    command = ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", suite, root, MIRROR]
+    command: list[str | Path] = ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", suite, root, MIRROR]
     run(command, within=timedelta(minutes=10))
     for folder in SLIM:
         for it in (root / folder).iterdir():
@@ -96,7 +96,9 @@ def stand_ins(engine: Engine) -> list[str]:
             for source, target in _files(name):
                 shutil.copytree(source, context / target) if source.is_dir() else _copy(source, context / target)
             label = "org.trainyard.stand-in=local"
-            engine.docker("buildx", "build", "--network=host", "--quiet", "--load", "--label", label, "-t", tag, context)
+            engine.docker(
+                "buildx", "build", "--network=host", "--quiet", "--load", "--label", label, "-t", tag, context
+            )
         made.append(tag)
     return made
 

@@ -72,7 +72,17 @@ def build(engine: Engine, image: Image, revision: str, base: str | None = None) 
         config.write(pip_settings())
         config.flush()
         engine.docker(
-            *("buildx", "build", "--network=host", "--quiet", "--load", "--file", ROOT / image.file, "--tag", image.tag),
+            *(
+                "buildx",
+                "build",
+                "--network=host",
+                "--quiet",
+                "--load",
+                "--file",
+                ROOT / image.file,
+                "--tag",
+                image.tag,
+            ),
             *(word for argument in arguments for word in ("--build-arg", argument)),
             *("--secret", f"id=pip,src={config.name}", ROOT),
             within=BUILDS,
@@ -95,8 +105,10 @@ def lay_wheels(requirement: str, python: str) -> None:
     """A wheel that this machine's pip finds, where builds look first."""
     say(f"fetching {requirement} for Python {python}")
     run(
-        ["python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", WHEELS]
-        + ["--python-version", python, requirement]
+        [
+            *("python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"),
+            *("--dest", WHEELS, "--python-version", python, requirement),
+        ]
     )
 
 

@@ -53,7 +53,9 @@ def run(
     return done.stdout
 
 
-def succeeds(command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 20) -> bool:
+def succeeds(
+    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 20
+) -> bool:
     """Whether a program is there and ends well."""
     try:
         run(command, environment=environment, within=timedelta(seconds=seconds))

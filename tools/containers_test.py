@@ -1,0 +1,65 @@
+"""Build the images, bring the suite up with compose, and ask it: `make containers-test`.
+
+    python tools/containers_test.py [--keep]     --keep: leave our own engine running
+
+In an engine of this machine or in one of our own, whose network nothing else sees. Where neither can be had it says so
+and ends well; with CI_REQUIRE_CONTAINERS=1 that is a failure.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from containers import bases, images
+from containers.engine import ROOT, Own, Place, find
+from containers.shell import Cannot, say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("pytest", nargs="*", help="what else pytest is told")
+    asked = parser.parse_args(arguments)
+    try:
+        engine = find(Place.BUILD)
+    except Cannot as exc:
+        say(f"\n!! NO CONTAINERS: images and compose are NOT tested here. {exc}\n")
+        return 1 if os.environ.get("CI_REQUIRE_CONTAINERS") == "1" else 0
+    try:
+        return test(asked.pytest)
+    except Cannot as exc:
+        say(f"✘ {exc}")
+        return 1
+    finally:
+        if engine.own and not asked.keep:
+            Own().down()
+
+
+def test(options: Sequence[str]) -> int:
+    began = time.monotonic()
+    engine = find(Place.BUILD)
+    commit = images.revision()
+    for image in images.chosen([]):
+        started = time.monotonic()
+        images.build(engine, image, commit)
+        say(f"{image.name:<14} {images.size(engine, image) / 1e6:5.0f} MB  {time.monotonic() - started:4.0f} s")
+    made = bases.stand_ins(engine)
+    if large := images.too_large(images.sizes(engine)):
+        raise Cannot(f"Larger than {images.LIMIT / 1e6:.0f} MB: {', '.join(large)}.")
+    say(
+        f"images after {time.monotonic() - began:.0f} s"
+        + (f"; stand-ins, not the official: {', '.join(made)}" * bool(made))
+    )
+    engine = find(Place.RUN)
+    environment = {**engine.environment, "TRAINYARD_CONTAINERS": "1", "TRAINYARD_TAG": images.version()}
+    command = engine.inside([sys.executable, "-m", "pytest", "-s", "-v", "-x", "tests/compose", *options])
+    code = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
+    say(f"containers-test took {time.monotonic() - began:.0f} s")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
