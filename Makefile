@@ -18,7 +18,7 @@ CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: secrets images images-sizes containers-test compose-up compose-down
-.PHONY: help demo up down status backup restore test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ status: $(RUN) ## What runs, and how much memory it takes
 
 test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
 	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
+
+s3-test: $(TEST) ## What services do with bytes, on a real S3 in place of a folder
+	TRAINYARD_TEST_OBJECTS=s3 $(BIN)/pytest -q services/registry/tests/test_api_blobs.py services/registry/tests/test_api_versions.py
+	TRAINYARD_TEST_OBJECTS=s3 $(BIN)/pytest -q services/ingest/tests/test_api_uploads.py services/ingest/tests/test_store_pages.py
+	TRAINYARD_TEST_OBJECTS=s3 $(BIN)/pytest -q services/trainer/tests/test_reconcile_results.py
 
 upgrade-test: $(TEST) ## The previous release on the tables of this one, and a rolling upgrade and back: ten minutes
 	$(BIN)/python tools/upgrades.py store-tests --all

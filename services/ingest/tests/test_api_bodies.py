@@ -1,6 +1,5 @@
 """Requests for versions, and for parts of them, that are refused."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,6 +10,7 @@ from ingest.app import create_app
 from ingest.settings import Settings
 from kit.app import Service
 from kit.testing import KeyFolder, client_of
+from kit.testing_objects import Objects
 
 CSV = {"content-type": "text/csv"}
 ROWS = b"id,name,at\n1,ann,2020-01-01T00:00:00Z\n2,bob,\nx,carl,\n4,dora,2020-02-29T12:00:00.5Z\n"
@@ -163,6 +163,5 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing(
     assert files(settings) == []
 
 
-def files(settings: Settings) -> list[Path]:
-    root = Path(settings.objects_url.removeprefix("file://"))
-    return [found for found in root.rglob("*") if found.is_file()]
+def files(settings: Settings) -> list[str]:
+    return Objects(settings.objects_url).keys()

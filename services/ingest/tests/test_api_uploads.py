@@ -17,14 +17,15 @@ from ingest.store.tables import uploads
 from kit.blobs import BlobStore, collect
 from kit.tables import audit, blobs
 from kit.testing import KeyFolder, client_of
+from kit.testing_objects import Objects
 
 DATA = b"a,b\n1,2\n"
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 
 
-def objects(settings: Settings) -> list[Path]:
-    root = Path(settings.objects_url.removeprefix("file://"))
-    return sorted(path for path in root.rglob("*") if path.is_file())
+def objects(settings: Settings) -> list[bytes]:
+    kept = Objects(settings.objects_url)
+    return [kept.read(key) for key in kept.keys()]  # noqa: SIM118 - no dictionary
 
 
 async def rows(engine: AsyncEngine) -> tuple[int, int]:
@@ -40,7 +41,7 @@ async def rows(engine: AsyncEngine) -> tuple[int, int]:
 async def test_an_upload_is_named_by_its_bytes(client: httpx2.AsyncClient, settings: Settings) -> None:
     made = await client.post("/v1/uploads", content=DATA)
     assert (made.status_code, made.json()) == (201, {"upload": DIGEST, "size": len(DATA)})
-    assert [path.read_bytes() for path in objects(settings)] == [DATA]
+    assert objects(settings) == [DATA]
 
 
 async def test_the_same_bytes_twice_are_one_upload(
@@ -96,7 +97,7 @@ async def test_the_digest_may_be_told_beforehand(
     assert (await client.post("/v1/uploads", params={"sha256": DIGEST}, content=DATA)).status_code == 201
     wrong = await client.post("/v1/uploads", params={"sha256": DIGEST}, content=b"others")
     assert (wrong.status_code, wrong.json()["code"]) == (422, "digest-mismatch")
-    assert [path.read_bytes() for path in objects(settings)] == [DATA]
+    assert objects(settings) == [DATA]
     assert await rows(engine) == (1, 1)
     nonsense = await client.post("/v1/uploads", params={"sha256": "abc"}, content=DATA)
     assert (nonsense.status_code, nonsense.json()["errors"][0]["pointer"]) == (422, "?sha256")
@@ -161,7 +162,7 @@ async def test_a_deleted_upload_counts_no_more_and_its_bytes_go(
         assert (none.status_code, none.json()["code"]) == (422, "upload-not-found")
         assert (await client.post("/v1/uploads", content=b"3")).status_code == 201
         await collect(engine, store, settle=timedelta(0))
-        assert [path.read_bytes() for path in objects(settings)] == [b"3"]
+        assert objects(settings) == [b"3"]
     async with engine.begin() as connection:
         done = await connection.execute(sa.select(audit.c.action).where(audit.c.noun == "upload").order_by(audit.c.id))
     assert list(done.scalars()) == ["create", "delete", "create"]
@@ -196,6 +197,8 @@ async def test_a_version_and_the_end_of_its_upload_at_once_are_never_both(client
 async def test_what_the_store_cannot_take_now_may_be_sent_again(
     client: httpx2.AsyncClient, settings: Settings, engine: AsyncEngine
 ) -> None:
+    if settings.objects_url.startswith("s3:"):
+        pytest.skip("what stands in the way is a file")
     root = Path(settings.objects_url.removeprefix("file://"))
     (root / "staging").write_text("in the way")
     refused = await client.post("/v1/uploads", content=DATA, headers={"idempotency-key": "one"})

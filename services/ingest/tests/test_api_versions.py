@@ -15,6 +15,7 @@ from replicas_at_work import ReplicaOf
 from ingest.settings import Settings
 from kit.app import Service
 from kit.testing import KeyFolder, client_of, eventually
+from kit.testing_objects import Objects
 
 CSV = {"content-type": "text/csv"}
 ROWS = b"id,name,at\n1,ann,2020-01-01T00:00:00Z\n2,bob,\nx,carl,\n4,dora,2020-02-29T12:00:00.5Z\n"
@@ -245,10 +246,7 @@ async def test_shards_are_what_their_digests_say(ready: httpx2.AsyncClient) -> N
 async def test_a_damaged_shard_is_no_answer(ready: httpx2.AsyncClient, settings: Settings) -> None:
     [shard, *_] = (await ready.get(f"{VERSIONS}/1/shards")).json()["shards"]
     key = shard["digest"].removeprefix("sha256:")
-    path = f"{settings.objects_url.removeprefix('file://')}/blobs/ingest/blue/sha256/{key[:2]}/{key}"
-    with open(path, "r+b") as file:  # noqa: ASYNC230 - a test's own file
-        file.seek(10)
-        file.write(b"\xff")
+    Objects(settings.objects_url).damage(f"blobs/ingest/blue/sha256/{key[:2]}/{key}")
     answer = await ready.get(f"{VERSIONS}/1/shards/{shard['digest']}")
     assert (answer.status_code, answer.json()["code"]) == (502, "artifact-corrupt")
     assert (await ready.get(f"{VERSIONS}/1/rows")).status_code == 502

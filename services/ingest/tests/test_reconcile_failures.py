@@ -19,6 +19,7 @@ from ingest.domain.versions import ATTEMPTS, Ended, Phase
 from ingest.reconcile import sweep
 from kit import errors
 from kit.blobs import BlobStore
+from kit.testing_objects import Objects
 
 
 async def test_a_parser_that_vanishes_is_tried_again_and_given_up_in_the_end(
@@ -109,8 +110,7 @@ async def test_a_damaged_source_says_so_and_sending_it_again_repairs_it(
     engine: AsyncEngine, store: BlobStore, dataset: str, replica_of: ReplicaOf, objects_url: str
 ) -> None:
     version = await ask(engine, store)
-    path = Path(objects_url.removeprefix("file://")) / store.key_of("blue", version.source.digest)
-    path.write_bytes(b"something else")
+    Objects(objects_url).damage(store.key_of("blue", version.source.digest))
     replica = replica_of()
     for _ in range(ATTEMPTS):
         assert (await seen(engine, version)).phase is not Phase.FAILED

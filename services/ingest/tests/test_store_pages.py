@@ -12,6 +12,7 @@ import pytest
 from ingest.store.pages import BUDGET, Pages, Rows
 from kit import errors
 from kit.blobs import BlobStore
+from kit.testing_objects import Objects
 
 
 class Shelf:
@@ -97,7 +98,7 @@ async def test_few_bytes_that_are_many_do_not_fill_the_memory(shelf: Shelf) -> N
 
 async def test_damaged_bytes_are_no_rows(shelf: Shelf, objects_url: str) -> None:
     await shelf.put({"n": [1]})
-    [path] = (Path(objects_url.removeprefix("file://")) / "blobs").rglob("[0-9a-f]" * 64)
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    [key] = Objects(objects_url).keys("blobs/")
+    Objects(objects_url).damage(key)
     with pytest.raises(errors.Corrupt):
         await shelf.read(0, 1)

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import tables
 from kit.app import Service
 from kit.blobs import BlobStore
+from kit.testing_objects import Objects
 from registry.testing import FILE, Headers, Trainer, code_of, digest_of
 
 
-def objects(objects_url: str) -> list[Path]:
+def objects(objects_url: str) -> list[str]:
     """All that lies in the object store."""
-    return [path for path in Path(httpx2.URL(objects_url).path).rglob("*") if path.is_file()]
+    return Objects(objects_url).keys()
 
 
 async def rows(engine: AsyncEngine) -> list[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import tables
 from kit.blobs import BlobStore, collect
 from kit.testing import client_of, eventually
+from kit.testing_objects import Objects
 from registry.api.state import TooManyWaiting, Turns
 from registry.app import create_app
 from registry.domain.manifests import Manifest, version_digest
@@ -195,25 +195,23 @@ async def test_a_file_that_the_manifest_does_not_name_is_not_there(
     assert (await users.get(f"{VERSIONS}/1/files/{path}")).status_code == 404
 
 
-def object_of(objects_url: str, data: bytes, project: str = "demo") -> Path:
+def key_of(data: bytes, project: str = "demo") -> str:
     name = digest_of(data).removeprefix("sha256:")
-    folder = Path(httpx2.URL(objects_url).path)
-    return folder / "blobs" / "registry" / project / "sha256" / name[:2] / name
+    return f"blobs/registry/{project}/sha256/{name[:2]}/{name}"
 
 
 async def test_a_flipped_byte_is_a_problem_and_not_half_a_file(
     users: httpx2.AsyncClient, trainer: Trainer, objects_url: str
 ) -> None:
     await trainer.make(1)
-    damaged = object_of(objects_url, FILE)
-    damaged.write_bytes(bytes([FILE[0] ^ 1]) + FILE[1:])
+    Objects(objects_url).damage(key_of(FILE))
     answer = await users.get(f"{VERSIONS}/1/files/model.skops")
     assert code_of(answer) == (502, "artifact-corrupt")
     assert "etag" not in answer.headers
     # The trainer, who sends it again, repairs it.
     await trainer.upload()
     assert (await users.get(f"{VERSIONS}/1/files/model.skops")).content == FILE
-    damaged.unlink()
+    Objects(objects_url).remove(key_of(FILE))
     assert code_of(await users.get(f"{VERSIONS}/1/files/model.skops")) == (502, "bytes-missing")
 
 
@@ -246,7 +244,7 @@ async def test_bytes_go_with_the_last_version_that_needs_them(
     for number, there in ((1, True), (2, False)):
         assert (await users.delete(f"{VERSIONS}/{number}")).status_code == 204
         await collect(engine, store, grace=NOW, settle=NOW, stale=NOW)
-        assert object_of(objects_url, FILE).exists() is there
+        assert (Objects(objects_url).keys() == [key_of(FILE)]) is there
 
 
 @pytest.mark.parametrize("reference", ["0", "03", "none", "%00", "a%00b", "sha256:ab", "%ff", "99999999999", "-1"])

@@ -60,6 +60,7 @@ def operations() -> list[tuple[str, str]]:
         *(("get", model), ("post", model), ("get", f"{model}/{{name}}"), ("delete", f"{model}/{{name}}")),
         *((verb, f"{version}/{{reference}}") for verb in ("get", "delete")),
         *(("get", f"{version}{rest}") for rest in ("", "/{reference}/lineage", "/{reference}/files/{path}")),
+        ("get", f"{version}/{{reference}}/files/{{path}}/url"),
         *((verb, f"{alias}/{{alias}}") for verb in ("get", "put", "delete")),
         *(("get", f"{alias}{rest}") for rest in ("", "/{alias}/history")),
         ("put", "/internal/v1/models/{name}/versions"),

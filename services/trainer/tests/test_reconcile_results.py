@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit.blobs import BlobStore
 from kit.clients import Principal
 from kit.testing import eventually
+from kit.testing_objects import Objects
 from trainer import actions
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
@@ -138,9 +139,7 @@ async def test_a_stored_output_that_was_damaged_is_not_registered(
     engine: AsyncEngine, worker: Reconciler, store: BlobStore, world: Neighbours, settings: Settings
 ) -> None:
     job, _ = await trained(engine, worker, store)
-    path = settings.objects_url.removeprefix("file://") + "/" + store.key_of("blue", digest_of(MODEL))
-    with open(path, "r+b") as file:  # noqa: ASYNC230 - a test that damages a file
-        file.write(b"X")
+    Objects(settings.objects_url).damage(store.key_of("blue", digest_of(MODEL)))
     await turn(engine, worker)
     found = await look(engine, job)
     assert (found.phase, found.why.reason) == (Phase.FAILED, Reason.REGISTRATION_REFUSED)
