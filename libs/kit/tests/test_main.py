@@ -243,13 +243,13 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def test_migrate_waits_for_so_long_and_says_what_is_away(start: Starter) -> None:
-    url = f"postgresql://u:secret@127.0.0.1:{free_port()}/d"
+    url = f"postgresql://u:hush-hush@127.0.0.1:{free_port()}/d"
     process = await start("migrate", "--wait=0.1", LAMPS_DATABASE_URL=url)
 
     assert await process.ended() == main.FAILED
     why = str(process.said("not migrated")[0]["why"])
     assert "refused" in why
-    assert "secret" not in why
+    assert "hush" not in why
 
 
 async def test_a_command_of_the_services_own_gets_its_arguments(start: Starter, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class Process:
     async def started(cls, settings: Settings, keys: KeyFolder, mode: str = "api") -> AsyncIterator[Self]:
         """Once it is ready."""
         port = free_port()
-        environment = {f"SERVING_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+        values = settings.model_dump(exclude_none=True)
+        environment = {f"SERVING_{name.upper()}": str(value) for name, value in values.items()}
         environment |= {"SERVING_DATABASE_URL": settings.url, "SERVING_PORT": str(port), "PATH": os.environ["PATH"]}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "serving", mode, env=environment, stderr=asyncio.subprocess.DEVNULL

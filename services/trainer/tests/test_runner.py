@@ -73,7 +73,7 @@ async def test_what_comes_before_the_program_is_said_before_it_starts(
 async def test_a_child_gets_a_private_folder_and_nothing_of_our_secrets(
     host: Host, boss: Boss, neighbours: Neighbours, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRAINER_DATABASE_URL", "postgresql://trainer:secret@/trainer")
+    monkeypatch.setenv("TRAINER_DATABASE_URL", "postgresql://trainer:hush-hush@/trainer")
     grant = grant_of(neighbours, SLOW)
     boss.queue = [grant]
     async with running(host):

@@ -45,6 +45,31 @@ def with_driver(url: str) -> str:
     return f"postgresql+psycopg:{rest}" if colon and scheme in ("postgres", "postgresql") else url
 
 
+GUESSED = frozenset(
+    ("postgres", "postgresql", "password", "passwd", "secret", "trainyard", "admin", "root", "user", "default")
+) | {"example", "changeme", "change-me", "change_me", "qwerty", "letmein", "12345678", "123456789", "1234567890"}
+"""Passwords that every attacker tries, and every example has."""
+
+
+def checked(url: str) -> str:
+    """The same address, if a service may start with it.
+
+    Raises:
+        ValueError: it is none of PostgreSQL's, or its password is one that anybody would guess. Without the address.
+    """
+    try:
+        parsed = sa.make_url(with_driver(url))
+    except (sa.exc.ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername != "postgresql+psycopg":
+        raise ValueError("must be an address of PostgreSQL: postgresql://role:password@host/database")
+    password = None if parsed.password is None else str(parsed.password).lower()
+    # Without any password the server knows the role in another way: by a certificate, or a file.
+    if password is not None and (password in GUESSED | {"", str(parsed.username).lower()}):
+        raise ValueError("has a password that anybody would guess: give the role a random one")
+    return url
+
+
 def in_schema(url: str, schema: str) -> str:
     """The same address, where unqualified names are those of `schema`: several services share one role."""
     parsed = sa.make_url(url)

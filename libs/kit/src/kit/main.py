@@ -12,10 +12,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 import uvloop
+from joserfc.errors import JoseError
 from pydantic import ValidationError
 
 from kit import databases, migrations, tracing, verify
@@ -23,6 +25,7 @@ from kit.app import Service, health
 from kit.server import Unfinished, serve, stop_on_signals
 from kit.settings import Settings
 from kit.telemetry import configure_logging
+from kit.tokens import load_signer, read_public_keys
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Settings)
@@ -63,6 +66,9 @@ def run(
         return verify.run(service, chosen.url, getattr(chosen, "objects_url", None), rest)
     if rest and asked.mode not in own:
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    if asked.mode in MODES and (unusable := _unusable(service, chosen)):
+        log.error("settings are not right", extra={"settings": unusable})
+        return FAILED
     with tracing.exported(f"trainyard-{service}", chosen.otlp_endpoint, ratio=chosen.otlp_ratio):
         if asked.mode in own:
             return own[asked.mode](chosen, rest)
@@ -82,6 +88,21 @@ def _migrate(service: str, url: str, arguments: Sequence[str]) -> int:
         log.error("not migrated", extra={"why": str(exc).strip()})
         return FAILED
     return 0
+
+
+def _unusable(service: str, settings: Settings) -> dict[str, str]:
+    """The files of keys that cannot be read, by their settings: better said now than at the first request."""
+    reads: dict[str, Callable[[Path], object]] = {"private_key_file": load_signer, "public_keys_file": read_public_keys}
+    wrong = {}
+    for name, read in reads.items():
+        try:
+            if not read(getattr(settings, name)):
+                raise ValueError("no keys")
+        except OSError as exc:
+            wrong[f"{service}_{name}".upper()] = f"cannot be read: {exc.strerror}"
+        except (ValueError, LookupError, TypeError, AttributeError, JoseError):
+            wrong[f"{service}_{name}".upper()] = "is no file of keys (python -m kit keys init)"
+    return wrong
 
 
 async def _run(mode: str, settings: S, create_app: Callable[[S], Service], loops: Loops[S]) -> int:

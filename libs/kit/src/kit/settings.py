@@ -8,17 +8,28 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kit import databases
 
 
+def _checked(url: SecretStr) -> SecretStr:
+    databases.checked(url.get_secret_value())
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_checked)]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+[^\s]*$")]
+"""Where a service answers."""
+
+
 class Settings(BaseSettings):
     # What is wrong is told without the values: they hold passwords.
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True)
+    # What is set to nothing is not set: `X=${X:-}` of a compose file.
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
-    database_url: SecretStr
+    database_url: DatabaseUrl
     """`postgresql://role:password@host/database` of the service's own role."""
 
     database_schema: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = None
@@ -43,7 +54,7 @@ class Settings(BaseSettings):
     grace_seconds: PositiveInt = 25
     """How long the last requests have to finish after that."""
 
-    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+[^\s]*$")] | None = None
+    otlp_endpoint: Url | None = None
     """Where traces go: the base URL of a collector that takes OTLP over HTTP, such as `http://collector:4318`
     (`/v1/traces` is appended). Absent: nothing is kept. Headers are told by `OTEL_EXPORTER_OTLP_HEADERS`."""
 

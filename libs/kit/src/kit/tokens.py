@@ -156,7 +156,12 @@ def load_signer(path: Path) -> Signer:
 
 def load_verifier(path: Path, audience: str) -> Verifier:
     """A verifier of tokens for `audience`, by the public keys in `path`."""
-    return Verifier(audience, lambda: public_keys(json.loads(path.read_bytes())))
+    return Verifier(audience, lambda: read_public_keys(path))
+
+
+def read_public_keys(path: Path) -> dict[str, PublicKey]:
+    """The keys of a public file by their ids."""
+    return public_keys(json.loads(path.read_bytes()))
 
 
 def public_keys(document: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, PublicKey]:

@@ -4,21 +4,22 @@ from pydantic import PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
+from kit.settings import Url
 
 
 class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="PIPELINES_", frozen=True)
 
-    ingest_url: str
+    ingest_url: Url
     """Where ingest is."""
 
-    trainer_url: str
+    trainer_url: Url
     """Where the trainer is."""
 
-    registry_url: str
+    registry_url: Url
     """Where the registry is."""
 
-    serving_url: str
+    serving_url: Url
     """Where serving is."""
 
     workers: PositiveInt = 16

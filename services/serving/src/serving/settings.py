@@ -8,12 +8,13 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
+from kit.settings import Url
 
 
 class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="SERVING_", frozen=True)
 
-    registry_url: str = "http://127.0.0.1:8003"
+    registry_url: Url = "http://127.0.0.1:8003"
     """Where models come from."""
 
     work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-serving"

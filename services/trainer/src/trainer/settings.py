@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
+from kit.settings import Url
 
 
 class Settings(KitSettings):
@@ -17,9 +18,9 @@ class Settings(KitSettings):
     work_dir: Path
     """Where a runner keeps what it knows of its attempts, and their folders."""
 
-    ingest_url: str
-    registry_url: str
-    trainer_url: str
+    ingest_url: Url
+    registry_url: Url
+    trainer_url: Url
     """Of the trainer's own API: for its runner, and for the programs in jobs."""
 
     output_bytes: PositiveInt = 1 << 30
