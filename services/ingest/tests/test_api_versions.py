@@ -347,3 +347,17 @@ async def test_others_hear_of_it(
     assert (ready["project"], ready["data"]["version"], ready["data"]["dataset"]) == ("blue", 1, "people")
     assert ready["data"]["digest"].startswith("sha256:")
     assert seen["dataset.version.failed", "people@2"]["data"]["reason"] == "missing-column"
+
+
+async def test_a_shard_can_be_had_by_a_url_without_a_key_and_in_ranges(app: Service, ready: httpx2.AsyncClient) -> None:
+    [shard, *_] = (await ready.get(f"{VERSIONS}/1/shards")).json()["shards"]
+    path = f"{VERSIONS}/1/shards/{shard['digest']}"
+    whole = await ready.get(path)
+    assert whole.headers["content-type"] == "application/vnd.apache.parquet"
+    assert (await ready.head(path)).headers["content-length"] == str(shard["size"])
+    url = (await ready.get(f"{path}/url")).json()["url"]
+    async with client_of(app) as stranger:
+        assert (await stranger.get(path)).status_code == 401
+        assert (await stranger.get(url)).content == whole.content
+        tail = await stranger.get(url, headers={"range": "bytes=-4"})
+    assert (tail.status_code, tail.content) == (206, b"PAR1")

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import tables
+from kit.app import Service
 from kit.blobs import BlobStore, collect
 from kit.testing import client_of, eventually
 from kit.testing_objects import Objects
@@ -354,3 +355,28 @@ async def test_without_a_database_everything_is_to_be_tried_again(settings: Sett
             assert code_of(answer) == (503, "dependency-unavailable")
             assert answer.headers["retry-after"]
         assert (await users.get("/readyz")).status_code == 200
+
+
+async def test_a_file_can_be_had_by_a_url_without_a_key(
+    app: Service, users: httpx2.AsyncClient, trainer: Trainer
+) -> None:
+    await trainer.make(1)
+    path = f"{VERSIONS}/1/files/model.skops"
+    said = (await users.get(f"{path}/url", params={"seconds": 60})).json()
+    assert (said["digest"], said["size"]) == (digest_of(FILE), len(FILE))
+    async with client_of(app) as stranger:
+        assert (await stranger.get(path)).status_code == 401
+        assert (await stranger.get(said["url"])).content == FILE
+        assert (await stranger.head(said["url"])).headers["content-length"] == str(len(FILE))
+    for seconds in ("0", "901", "x"):
+        assert (await users.get(f"{path}/url", params={"seconds": seconds})).status_code == 422
+    assert (await users.get(f"{VERSIONS}/1/files/other/url")).status_code == 404
+
+
+async def test_a_file_can_be_had_in_ranges(users: httpx2.AsyncClient, trainer: Trainer) -> None:
+    await trainer.make(1)
+    path = f"{VERSIONS}/1/files/model.skops"
+    head = await users.head(path)
+    assert (head.status_code, head.headers["etag"]) == (200, f'"{digest_of(FILE)}"')
+    rest = await users.get(path, headers={"range": "bytes=3-", "if-range": head.headers["etag"]})
+    assert (rest.status_code, rest.content) == (206, FILE[3:])
