@@ -203,6 +203,13 @@ async def test_too_many_bytes_leave_nothing(store: BlobStore) -> None:
     assert await store.remove_stale(LATER) == 0
 
 
+async def test_more_than_the_store_can_copy_is_refused_while_it_comes(store: BlobStore, s3_url: str) -> None:
+    assert BlobStore(s3_url, "ingest").largest == 5 << 30
+    store.largest = 10
+    with pytest.raises(errors.TooLarge):
+        await store.stage(chunks(b"x" * 6, b"y" * 5), ENOUGH)
+
+
 async def test_a_stream_that_breaks_off_leaves_nothing(store: BlobStore) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 100

@@ -97,6 +97,8 @@ class BlobStore:
         self._patience = patience
         self._root: Path | None = None
         self._bucket: s3.Bucket | None = None
+        self.largest = 1 << 62
+        """Bytes of an object."""
         self._store: stores.ObjectStore
         if url.startswith("file:"):
             self._root = Path(unquote(urlsplit(url).path))
@@ -115,6 +117,7 @@ class BlobStore:
                 retry_config=_RETRY,  # type: ignore[arg-type] # a TypedDict whose other fields have defaults
             )
             self._bucket = s3.bucket_of(url, os.environ)
+            self.largest = s3.LARGEST
         self._public = None if public_url is None else s3.bucket_of(url, os.environ, address=public_url)
         if public_url is not None and (self._public is None or self._root is not None):
             raise ValueError(
@@ -129,7 +132,7 @@ class BlobStore:
             errors.TooLarge: more than `limit` bytes came.
         """
         key = f"staging/{self.service}/{uuid.uuid4()}"
-        digest, size = hashlib.sha256(), 0
+        digest, size, limit = hashlib.sha256(), 0, min(limit, self.largest)
         with _answering():
             async with obstore.open_writer_async(
                 self._store, key, buffer_size=PART, max_concurrency=PARTS_AT_ONCE

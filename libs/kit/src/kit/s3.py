@@ -16,6 +16,8 @@ import httpx2
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SOON = timedelta(minutes=1)
+LARGEST = 5 << 30
+"""Bytes of a part, and so of what can be copied as one."""
 _UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
 
 
