@@ -15,7 +15,7 @@ UNUSED = (
         "pyarrow/libarrow_python*.so",
         "pyarrow/libarrow_python*.so.*.*.*",
     ),
-    *("pyarrow/*flight*", "pyarrow/*substrait*", "pyarrow/_s3fs*", "pyarrow/libarrow_s3*"),
+    *("pyarrow/*flight*", "pyarrow/_substrait*", "pyarrow/_s3fs*", "pyarrow/libarrow_s3*"),
     *(
         "pyarrow/*.pyx",
         "pyarrow/*.pxd",

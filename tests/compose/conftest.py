@@ -2,10 +2,15 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `stacks` and `load`
+
 from stacks import Stack, say
 
 collect_ignore_glob = [] if os.environ.get("TRAINYARD_CONTAINERS") == "1" else ["test_*.py"]
