@@ -1,6 +1,7 @@
 """An ONNX twin is kept only if it answers as the original does: both are asked, whatever the converter says."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -170,7 +171,8 @@ def test_a_conversion_that_needs_more_memory_than_there_is_costs_the_twin(tmp_pa
     large = fitted(FOREST, world, world.late, parameters={"n_estimators": 200})
     verdict = made_twin(tmp_path, large, world, memory=twin.LEAST_MEMORY + twin.MARGIN)
     assert not verdict.kept
-    assert "emory" in verdict.reason or "allocate" in verdict.reason  # whoever of the libraries met the limit
+    # Whoever met the limit: a library, or Python's compiler, which from 3.12 on says only that it could say nothing.
+    assert re.search("emory|allocate|without setting an exception", verdict.reason)
     assert {path.name for path in tmp_path.iterdir()} == {twin.SKOPS}
     assert "too little memory" in made_twin(tmp_path, large, world, memory=1 << 20).reason
 

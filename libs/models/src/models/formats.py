@@ -68,7 +68,8 @@ def load(content: bytes, *, digest: str | None = None) -> Any:
             warnings.simplefilter("error")  # another version of scikit-learn is not a warning here, it is a refusal
             return skops.loads(content, trusted=TRUSTED)
     except Exception as error:  # whatever building objects from damaged bytes may raise
-        raise ModelFileInvalid(f"The file cannot be loaded: {error}") from error
+        # A MemoryError says nothing but its name.
+        raise ModelFileInvalid(f"The file cannot be loaded: {str(error) or type(error).__name__}") from error
 
 
 def digest_of(content: bytes) -> str:
