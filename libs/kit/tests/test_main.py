@@ -299,7 +299,7 @@ def run(mode: str, *rest: str, loops: main.Loops[Settings] = ends_at_once) -> in
     )
 
 
-@pytest.mark.parametrize(("mode", "code"), [("all", 0), ("reconcile", 0), ("migrate", 0), ("own", 7)])
+@pytest.mark.parametrize(("mode", "code"), [("all", 0), ("reconcile", 0), ("migrate", 0), ("verify", 0), ("own", 7)])
 def test_every_mode_has_its_exit_code(chosen: Settings, mode: str, code: int) -> None:
     assert run(mode) == code
 
@@ -333,6 +333,51 @@ def test_settings_that_are_wrong_are_named_without_their_values(
     assert chosen.url not in str(refused.value)
     assert "many" not in str(refused.value)
     assert run("api") == main.FAILED
+
+
+@pytest.mark.parametrize("name", ["LAMPS_PRIVATE_KEY_FILE", "LAMPS_PUBLIC_KEYS_FILE"])
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"issuer": "x", "keys": [{"kty": "OKP"}]}'])
+def test_files_that_hold_no_keys_are_found_at_the_start(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "keys.json").write_text(content)
+    monkeypatch.setenv(name, str(tmp_path / "keys.json"))
+    assert run("api") == main.FAILED
+    assert run("own") == 7  # it may need none
+
+
+@pytest.mark.parametrize("options", [(), ("--wait=0.1",)])
+def test_a_migration_without_a_database_is_a_failure(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LAMPS_DATABASE_URL", f"postgresql://u:hush-hush@127.0.0.1:{free_port()}/d")
+    assert run("migrate", *options) == main.FAILED
+
+
+def test_what_is_set_to_nothing_is_not_set(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMPS_GRACE_SECONDS", "")
+    assert Settings().grace_seconds == 25
+    monkeypatch.setenv("LAMPS_DATABASE_URL", "")
+    with pytest.raises(ValidationError, match="database_url"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "url", ["hush", "mysql://u:hush@h/d", "postgresql://u:hush@h:port/d", "postgresql://u:U@h/d", "postgresql://u:@h/d"]
+)
+def test_an_address_that_no_service_starts_with_is_told_without_it(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("LAMPS_DATABASE_URL", url)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert "hush" not in str(refused.value)
+
+
+def test_a_role_without_a_password_is_known_in_another_way(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMPS_DATABASE_URL", "postgresql://u@h/d")
+    assert Settings().url == "postgresql+psycopg://u@h/d"
 
 
 def test_settings_are_spans_and_plain_urls(chosen: Settings) -> None:
