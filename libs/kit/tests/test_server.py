@@ -81,3 +81,16 @@ def test_a_port_that_is_taken_is_an_error_at_once() -> None:
 def test_an_address_may_be_of_ipv6() -> None:
     with listen("::1", 0) as socket:
         assert socket.getsockname()[0] == "::1"
+
+
+async def test_an_answer_that_was_begun_before_the_drain_is_the_last_on_its_connection() -> None:
+    async with serving(drain=timedelta(seconds=1)) as server:
+        client, idle = await server.connect(), await server.connect()
+        await client.send(SLOW)
+        await server.app.under_way.wait()
+        server.stop.set()
+        await eventually(lambda: server.app.draining)
+        server.app.go_on.set()
+        assert (await client.answer())[1]["connection"] == "close"
+        await idle.send(GET)
+        assert (await idle.answer())[1]["connection"] == "close"

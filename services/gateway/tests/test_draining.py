@@ -6,8 +6,9 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from kit.testing import eventually
 
-from .gateways import Door, Upstream, serving, wire
+from .gateways import Door, Upstream, answer, client, serving, wire
 
 
 async def test_a_stream_that_is_followed_ends_with_the_gateway_and_between_two_events(
@@ -52,3 +53,27 @@ async def test_a_silent_stream_ends_too(settings: Settings, blue: dict[str, str]
         app.draining = True
         assert await raw.chunk() == b""
         await asyncio.wait_for(upstream.gone.wait(), 5)
+
+
+async def test_a_long_poll_is_answered_with_how_things_are_when_the_gateway_ends(
+    settings: Settings, blue: dict[str, str], upstream: Upstream
+) -> None:
+    async def reply(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] != b"a=1&wait=0s":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            upstream.gone.set()
+        else:
+            await answer(send, b'{"phase":"running"}')
+
+    upstream.replies["/v1/runs/1"] = reply
+    app = create_app(settings)
+    async with serving(app) as port, client(port, blue["admin"]) as http:
+        waiting = asyncio.create_task(http.get("/v1/runs/1?a=1&wait=60s"))
+        await eventually(lambda: upstream.asked("/v1/runs/1"))
+        app.draining = True
+        answered = await asyncio.wait_for(waiting, 5)
+        assert (answered.status_code, answered.json()) == (200, {"phase": "running"})
+        await asyncio.wait_for(upstream.gone.wait(), 5)
+        assert (await http.get("/v1/runs/1?a=1&wait=60s")).status_code == 200  # and one that comes now
+        assert (await http.get("/v1/runs/2?wait=1s")).status_code == 200

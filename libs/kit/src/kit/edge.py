@@ -90,6 +90,11 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def leave(self) -> None:
+        """The process is about to end: an answer that has not begun is the last on its connection, and says so."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
         super().shutdown()
         if self.transport.is_closing():

@@ -123,6 +123,9 @@ async def serve(
 async def _end(server: uvicorn.Server, app: Application, drain: timedelta, stop: asyncio.Event) -> None:
     await stop.wait()
     app.draining = True
+    for connection in server.server_state.connections:
+        if isinstance(connection, edge.EdgeProtocol):
+            connection.leave()
     log.info("draining", extra={"seconds": drain.total_seconds()})
     await asyncio.sleep(drain.total_seconds())
     server.should_exit = True

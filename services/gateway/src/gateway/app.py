@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from kit.app import Service, background, health, make_api
 from kit.db import make_engine
 from kit.links import load_verifier
 from kit.reconcile import listen
-from kit.server import serve
+from kit.server import Unfinished, serve
 from kit.tokens import Signer, load_signer
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
@@ -150,8 +150,11 @@ def _keeping_document(settings: Settings, document: ApiDocument) -> Loop:
 def _showing_metrics(settings: Settings) -> Loop:
     async def loop(stop: asyncio.Event) -> None:
         if settings.metrics_port is not None:
-            await serve(
-                health(), host=settings.host, port=settings.metrics_port, drain=settings.drain, grace=GRACE, stop=stop
-            )
+            # No drain of its own: it is told to end when the last request has been answered.
+            nothing = timedelta(0)
+            with suppress(Unfinished):
+                await serve(
+                    health(), host=settings.host, port=settings.metrics_port, drain=nothing, grace=GRACE, stop=stop
+                )
 
     return loop

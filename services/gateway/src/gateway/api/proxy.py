@@ -1,7 +1,9 @@
 """Requests for the services, passed on as they are: streamed both ways, under a token that says who asks."""
 
 import asyncio
+import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 SMALL = 64 * 1024
 """Bodies and answers of no more bytes are sent in one piece."""
 
+_WAIT = re.compile(r"([?&])wait=[^&]*")
 EVENT_END = b"\n\n"
 LOOK = 1.0
 """Seconds in which a silent stream of events learns that this process is asked to end."""
@@ -52,11 +55,11 @@ class Proxy:
 
     async def _pass_on(self, scope: Scope, incoming: Incoming, limit: int | None, send: Send) -> None:
         request = await self._outgoing(scope, incoming, limit)
-        parts: Parts = scope["state"]["parts"]
         try:
-            async with parts.upstreams.send(request) as response:
-                scope["state"]["passed_on"] = True
-                await _return(response, incoming, send, scope["state"]["is_ending"])
+            if request.method != "GET" or not _WAIT.search(request.target):
+                await _exchange(scope, request, incoming, send)
+            else:
+                await _wait(scope, request, incoming, send)
         except (errors.Error, aiohttp.ClientError):
             if incoming.failure is not None:
                 raise incoming.failure from None
@@ -81,6 +84,50 @@ class Proxy:
             target += "?" + scope["query_string"].decode("ascii")
         sent = rules.forwarded(headers, said)
         return Outgoing(service, scope["method"], target, sent, body, changes_nothing=asks, has_key=has_key)
+
+
+async def _exchange(
+    scope: Scope, request: Outgoing, incoming: Incoming, send: Send, begins: Callable[[], None] = lambda: None
+) -> None:
+    parts: Parts = scope["state"]["parts"]
+    async with parts.upstreams.send(request) as response:
+        begins()
+        scope["state"]["passed_on"] = True
+        await _return(response, incoming, send, scope["state"]["is_ending"])
+
+
+async def _wait(scope: Scope, request: Outgoing, incoming: Incoming, send: Send) -> None:
+    """Pass a long poll on; when this process is asked to end, answer with how things are now.
+
+    It would otherwise outlast the grace, and its client would be cut off.
+    """
+    try:
+        async with _until_ending(scope["state"]["is_ending"]) as begins:
+            await _exchange(scope, request, incoming, send, begins)
+    except TimeoutError:
+        at_once = Outgoing(request.service, "GET", _WAIT.sub(r"\1wait=0s", request.target), request.headers)
+        await _exchange(scope, at_once, incoming, send)
+
+
+@contextlib.asynccontextmanager
+async def _until_ending(is_ending: Callable[[], bool]) -> AsyncIterator[Callable[[], None]]:
+    """Give up what is done inside when this process is asked to end, unless its answer has begun. TimeoutError then."""
+    async with asyncio.timeout(None) as limit:
+
+        async def watch() -> None:
+            while not is_ending():  # noqa: ASYNC110 - whoever serves sets a flag, and not an event
+                await asyncio.sleep(LOOK / 4)
+            limit.reschedule(asyncio.get_running_loop().time())
+
+        def begins() -> None:
+            watcher.cancel()
+            limit.reschedule(None)
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield begins
+        finally:
+            watcher.cancel()
 
 
 async def _body(headers: rules.Headers, incoming: Incoming, *, whole: bool) -> Body | bytes | None:
