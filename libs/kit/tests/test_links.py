@@ -19,9 +19,9 @@ from joserfc.jwk import OKPKey
 from kit import links
 from kit.app import Service, assemble, make_api
 from kit.blobs import BlobStore
-from kit.callers import Role
+from kit.callers import Role, requires
 from kit.downloads import Downloads, Stored
-from kit.links import LONGEST, LinkOut, Links, LinkVerifier
+from kit.links import LONGEST, Lifetime, LinkOut, Links, LinksDep, LinkVerifier
 from kit.testing import KeyFolder, client_of, eventually, undeclared, unguarded
 from kit.testing_s3 import Seaweed
 from kit.tokens import TokenRefused, load_signer, load_verifier, public_keys
@@ -59,6 +59,12 @@ def service_of(store: BlobStore, maker: Links, key_folder: KeyFolder) -> Service
 
     api = make_api("ingest", lifespan)
     api.include_router(links.router("ingest"))
+
+    @api.get("/v1/url")
+    @requires(Role.VIEWER)
+    async def get_url(links: LinksDep, lifetime: Lifetime) -> LinkOut:
+        return links.link(STORED, lifetime)
+
     return assemble(
         api,
         verifier=load_verifier(key_folder.public, "ingest"),
@@ -148,6 +154,16 @@ async def test_what_a_key_may_see_a_link_may_not(own: House, key_folder: KeyFold
     assert (await own.open("/openapi.json")).status_code == 200
     token = good.rpartition("/")[2]
     assert (await own.open("/v1/anything", Authorization=f"Bearer {token}")).status_code == 401
+
+
+async def test_a_route_says_how_long_its_links_are_good_for(house: House, key_folder: KeyFolder) -> None:
+    headers = key_folder.headers("ingest", project="blue", role=Role.VIEWER)
+    for seconds, status in ((1, 200), (900, 200), (0, 422), (901, 422)):
+        answer = await house.client.get("/v1/url", params={"seconds": seconds}, headers=headers)
+        assert answer.status_code == status
+    said = (await house.client.get("/v1/url", headers=headers)).json()
+    assert datetime.fromisoformat(said["expires_at"]) - datetime.now(UTC) > timedelta(minutes=4)
+    assert (await house.open(said["url"])).content == HTML
 
 
 async def test_no_door_is_open(own: House) -> None:

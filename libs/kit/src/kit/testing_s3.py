@@ -79,7 +79,7 @@ class Seaweed:
 
     def _answers(self) -> bool:
         assert self._process is not None
-        if self._process.poll() is not None:
+        if self._process.poll() is not None:  # pragma: no cover - where its ports are taken, its disk is full …
             raise RuntimeError((self._folder / "log").read_text()[-2000:])
         try:
             # 403: it is there, and wants to know who asks.
@@ -90,7 +90,7 @@ class Seaweed:
 
 def _weed() -> str:
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.defpath}")
-    if weed is None:
+    if weed is None:  # pragma: no cover - an environment without what the lock says
         raise RuntimeError("There is no SeaweedFS here: it comes with the environment of the tests.")
     return weed
 
