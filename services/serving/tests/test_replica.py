@@ -75,6 +75,18 @@ async def test_a_file_is_fetched_once_kept_for_its_user_alone_and_verified_at_ev
     assert [it.name for it in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_volume_that_is_another_users_is_used_as_it_is(tmp_path: Path) -> None:
+    """As a cluster mounts it: all users of the pod may write there, and only its owner may change its mode."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    os.chown(volume, 65532, 65532)
+    Files(volume, Source(CONTENT), largest=1).prepare()
+    assert volume.stat().st_mode & 0o777 == 0o777
+    assert (volume / "models").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[:-1] + b"!", CONTENT + b"!", b""])
 async def test_other_bytes_than_were_registered_are_never_kept(files: Any, content: bytes) -> None:
     kept = files(Source(content))

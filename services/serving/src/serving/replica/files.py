@@ -55,10 +55,11 @@ class Files:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
     def prepare(self) -> None:
-        """Make the folder, for this user alone."""
+        """Make the folder, for this user alone. One that another has made, as a volume's is, is left as it is."""
         for folder in (self._work, self._folder):
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            if stat.S_IMODE(folder.stat().st_mode) != PRIVATE:
+            found = folder.stat()
+            if stat.S_IMODE(found.st_mode) != PRIVATE and found.st_uid == os.geteuid():
                 folder.chmod(PRIVATE)
         with suppress(OSError):  # a disk that takes nothing still has what is served
             for leftover in self._folder.glob("*.part"):
