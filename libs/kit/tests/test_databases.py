@@ -25,8 +25,11 @@ def address(server: local.Server, role: str, database: str, password: str = SECR
 
 @pytest.fixture
 def told(postgres: local.Server) -> dict[str, str]:
-    """What an administrator, and two services are given."""
-    services = {f"{it.upper()}_DATABASE_URL": address(postgres, it, "prepared") for it in ("lamps", "doors")}
+    """What an administrator, and two services are given.
+
+    Of names that no other test has: roles are the server's, not a database's, and `lamps` is what others connect as.
+    """
+    services = {f"{it.upper()}_DATABASE_URL": address(postgres, it, "prepared") for it in ("chairs", "doors")}
     return {databases.ADMIN: databases.plain(postgres.url()), **services}
 
 
@@ -47,14 +50,14 @@ def test_the_database_is_prepared_as_the_services_addresses_say(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        assert main(["database", "prepare", "lamps", "doors"]) == 0
-        assert capsys.readouterr().out == "prepared prepared for lamps, doors\n"
-    with connected(told["LAMPS_DATABASE_URL"]) as session:
-        session.execute("create table lamps (name text)")
-        assert session.execute("select current_schema()").fetchone() == ("lamps",)
+        assert main(["database", "prepare", "chairs", "doors"]) == 0
+        assert capsys.readouterr().out == "prepared prepared for chairs, doors\n"
+    with connected(told["CHAIRS_DATABASE_URL"]) as session:
+        session.execute("create table chairs (name text)")
+        assert session.execute("select current_schema()").fetchone() == ("chairs",)
     with connected(told["DOORS_DATABASE_URL"]) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        session.execute("select * from lamps.lamps")
-    drop(postgres, "lamps", "doors")
+        session.execute("select * from chairs.chairs")
+    drop(postgres, "chairs", "doors")
 
 
 def test_an_administrator_who_is_no_superuser_can_do_it(postgres: local.Server, told: dict[str, str]) -> None:
@@ -62,34 +65,34 @@ def test_an_administrator_who_is_no_superuser_can_do_it(postgres: local.Server, 
         session.execute(sql.SQL("create role clerk login createdb createrole password {}").format(sql.Literal(SECRET)))
     told[databases.ADMIN] = address(postgres, "clerk", "postgres")
     for _ in range(2):
-        assert databases.prepare_all(told, ["lamps", "doors"], within=1) == ["prepared"]
+        assert databases.prepare_all(told, ["chairs", "doors"], within=1) == ["prepared"]
     with connected(told["DOORS_DATABASE_URL"]) as session:
         session.execute("create table doors (name text)")
-    drop(postgres, "lamps", "doors", "clerk")
+    drop(postgres, "chairs", "doors", "clerk")
 
 
 def test_many_at_once_all_succeed(postgres: local.Server, told: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "kit", "database", "prepare", "lamps", "doors"]
+    command = [sys.executable, "-m", "kit", "database", "prepare", "chairs", "doors"]
     databases.prepare_all(told, [], within=1)
     with psycopg.connect(databases.plain(postgres.url()), autocommit=True) as session:
         session.execute("create database prepared")
     running = [subprocess.Popen(command, env=told, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(it.communicate()[1], it.returncode) for it in running] == [("", 0)] * 4
-    drop(postgres, "lamps", "doors")
+    drop(postgres, "chairs", "doors")
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"LAMPS_DATABASE_URL": ""}, "LAMPS_DATABASE_URL is not set"),
-        ({"LAMPS_DATABASE_URL": "postgresql://lamps@/prepared"}, "must name a role, a password and a database"),
-        ({"LAMPS_DATABASE_URL": "not an address of s3cret"}, "LAMPS_DATABASE_URL is no address of a database"),
+        ({"CHAIRS_DATABASE_URL": ""}, "CHAIRS_DATABASE_URL is not set"),
+        ({"CHAIRS_DATABASE_URL": "postgresql://chairs@/prepared"}, "must name a role, a password and a database"),
+        ({"CHAIRS_DATABASE_URL": "not an address of s3cret"}, "CHAIRS_DATABASE_URL is no address of a database"),
         ({databases.ADMIN: ""}, f"{databases.ADMIN} is not set"),
     ],
 )
 def test_what_is_missing_is_said_without_a_password(told: dict[str, str], changed: dict[str, str], says: str) -> None:
     with pytest.raises(Refused, match=says) as refused:
-        databases.prepare_all(told | changed, ["lamps"], within=0)
+        databases.prepare_all(told | changed, ["chairs"], within=0)
     assert "s3cret" not in str(refused.value)
 
 
@@ -106,14 +109,14 @@ def test_a_server_that_is_away_or_refuses_ends_it(
     told[databases.ADMIN] = databases.plain(local.url_of(where, "trainyard", password, "postgres"))
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert main(["database", "prepare", "--wait", "0.6", "lamps"]) == 1
+    assert main(["database", "prepare", "--wait", "0.6", "chairs"]) == 1
     said = capsys.readouterr().err
     assert said
     assert password not in said
 
 
 def test_addresses_are_read_from_what_the_services_are_given(told: dict[str, str]) -> None:
-    assert databases.addresses(told, ["lamps"]) == [Address("lamps", "prepared", "lamps", SECRET)]
+    assert databases.addresses(told, ["chairs"]) == [Address("chairs", "prepared", "chairs", SECRET)]
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
