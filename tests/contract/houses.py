@@ -42,7 +42,7 @@ class House:
         home = Home(folder / "home")
         home.make()
         ports = {service: it.getsockname()[1] for service, it in self._sockets.items()}
-        self._suite = Suite(home, sockets, ports, dict.fromkeys(SERVICES, ""), reconcilers=0)
+        self._suite = Suite(home, sockets, ports, dict.fromkeys(SERVICES, ""), 0, home.objects.as_uri())
 
     def env(self, service: str) -> dict[str, str]:
         """What the supervisor tells a service, with the keys of the tests."""
