@@ -21,6 +21,8 @@ UNUSED = (
         "pyarrow/*.pxd",
         "pyarrow/*.pxi",
         "numpy/**/tests",
+        "numpy/f2py",
+        "numpy/_core/include",
         "scipy/**/tests",
         "sklearn/**/tests",
         "onnxruntime/transformers",
