@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     otlp_ratio: float = Field(default=1.0, ge=0, le=1)
     """The share of traces that begin here and are kept. Of one that began elsewhere, who began it has decided."""
 
+    redis_url: SecretStr | None = None
+    """`redis://:password@host:6379/0` of a Redis or Valkey, for what may be lost: the gateway shares rate limits by it,
+    the others need none. Absent: every process counts for itself."""
+
     @property
     def url(self) -> str:
         """The database's address with its driver, and the schema when there is one."""

@@ -19,6 +19,7 @@ from gateway.api.proxy import Proxy
 from gateway.api.state import Parts, Rules
 from gateway.clients.discovery import Discovery, Resolve, addresses_of
 from gateway.clients.services import Services
+from gateway.clients.shared_limits import SharedLimits
 from gateway.clients.upstreams import Upstreams, session
 from gateway.domain.access import Trust
 from gateway.domain.limits import Buckets, Places, Rate
@@ -29,6 +30,7 @@ from kit.app import Service, background, health, make_api
 from kit.db import make_engine
 from kit.links import load_verifier
 from kit.reconcile import listen
+from kit.redis_client import connect
 from kit.server import Unfinished, serve
 from kit.tokens import Signer, load_signer
 
@@ -80,6 +82,7 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
                 _keeping_endpoints(settings, discovery),
                 _keeping_document(settings, document),
                 _showing_metrics(settings),
+                *sharing,
             ):
                 yield {"engine": engine, "parts": parts}
         await engine.dispose()
@@ -90,8 +93,19 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
         api.include_router(router)
     links = load_verifier(settings.public_keys_file)
     rate = Rate(settings.requests_per_second, settings.requests_at_once)
-    admission = Admission(Buckets(rate), Places(settings.in_flight_per_key, settings.in_flight), links)
+    buckets = Buckets(rate, shared=settings.redis_url is not None)
+    sharing: list[Loop] = []
+    tell: Callable[[], None] = _nobody
+    if settings.redis_url is not None:
+        limits = SharedLimits(buckets, connect(settings.redis_url.get_secret_value()))
+        sharing, tell = [limits.keep_current], limits.news.set
+    places = Places(settings.in_flight_per_key, settings.in_flight)
+    admission = Admission(buckets, places, links, tell)
     return Gateway(api, admission, signer)
+
+
+def _nobody() -> None:
+    """There is no other gateway that hears of it."""
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:

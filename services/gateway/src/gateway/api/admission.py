@@ -1,7 +1,7 @@
 """The front of the gateway: whose key it is, whether it comes too often, and how many requests are under way."""
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import orjson
@@ -25,8 +25,12 @@ REFUSED = Counter("trainyard_gateway_refused_total", "Requests with a key that w
 class Admission:
     """Knows API keys for kit.guard, and leaves in the request's state what the answer has to say."""
 
-    def __init__(self, buckets: Buckets, places: Places, links: LinkVerifier) -> None:
+    def __init__(
+        self, buckets: Buckets, places: Places, links: LinkVerifier, tell: Callable[[], None] = lambda: None
+    ) -> None:
+        """`tell` is called when other gateways should soon hear of what was let in."""
         self._buckets = buckets
+        self._tell = tell
         self._places = places
         self._by_link = authenticator(links)
 
@@ -57,6 +61,8 @@ class Admission:
     def _let_in(self, scope: Scope, who: str) -> None:
         verdict = self._buckets.take(who, time.monotonic())
         scope["state"]["verdict"] = verdict
+        if self._buckets.shared and self._buckets.is_news(who):
+            self._tell()
         verdict.check()
         self._places.take(who)
         scope["state"]["place"] = who

@@ -49,16 +49,56 @@ class Verdict:
             raise RateExceeded("This API key is used too often.", retry_after=wait)
 
 
+@dataclass(frozen=True)
+class Debit:
+    """What a key has used here since it was last told to the other processes."""
+
+    key: str
+    used: int
+    ahead: float
+    """Seconds by which the bucket was ahead of time before that, as this process knows it."""
+
+
 @dataclass
 class Buckets:
-    """One bucket for each key of this process; those that are full again make room first."""
+    """One bucket for each key of this process; those that are full again make room first.
+
+    Processes that share limits tell each other what they let in (`debits`), and learn what all of them did (`learn`).
+    What is learnt makes a bucket stricter only, and never by more than two bursts: whoever keeps the common account may
+    forget it, or say anything, and nobody is let in more often than one process would, or locked out.
+    """
 
     rate: Rate
+    shared: bool = False
     _arrivals: dict[str, float] = field(default_factory=dict)
+    _used: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def step(self) -> float:
+        return 1 / self.rate.per_second
+
+    def is_news(self, key: str) -> bool:
+        """Whether the others should hear of this key soon: it was idle, or has used a good part of its burst."""
+        return self._used.get(key, 0) in (1, max(2, self.rate.burst // 20))
+
+    def debits(self, now: float) -> list[Debit]:
+        """All that was not told yet; it counts as told from here on."""
+        used, self._used = self._used, {}
+        return [
+            Debit(key, count, max(0.0, self._arrivals.get(key, now) - now - count * self.step))
+            for key, count in used.items()
+        ]
+
+    def learn(self, key: str, ahead: float, now: float) -> None:
+        """All processes together have used so much of a key that its bucket is `ahead` seconds ahead of time."""
+        most = 2 * self.rate.burst * self.step
+        since = self._used.get(key, 0) * self.step
+        if 0 < ahead < float("inf"):
+            self._keep(key, max(self._arrivals.pop(key, now), now + min(ahead, most) + since), now)
 
     def take(self, key: str, now: float) -> Verdict:
         """Count one request of `key` at `now` (any clock that only goes forward)."""
-        step = 1 / self.rate.per_second
+        step = self.step
         arrival = max(self._arrivals.pop(key, now), now) + step
         # Where the theoretical arrival may be at most for the request to come within the burst.
         earliest = arrival - self.rate.burst * step
@@ -66,6 +106,8 @@ class Buckets:
             self._keep(key, arrival - step, now)
             return Verdict(False, self.rate, 0, earliest - now)
         self._keep(key, arrival, now)
+        if self.shared and (key in self._used or len(self._used) < ENTRIES):
+            self._used[key] = self._used.get(key, 0) + 1
         remaining = int((now - earliest) / step + 1e-6)
         return Verdict(True, self.rate, remaining, 0.0 if remaining else earliest + step - now)
 
