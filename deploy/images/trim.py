@@ -13,7 +13,7 @@ PYARROW = "tests include src libarrow_python*.so libarrow_python*.so.*.*.* *flig
 SOURCES = "*.pyx *.pxd *.pxi"
 UNUSED = (
     *(f"pyarrow/{it}" for it in f"{PYARROW} {SOURCES}".split()),
-    *("numpy/**/tests", "numpy/f2py", "numpy/_core/include", "scipy/**/tests", "sklearn/**/tests"),
+    *("numpy/**/tests", "numpy/_core/include", "scipy/**/tests", "sklearn/**/tests"),
     *("onnxruntime/transformers", "onnxruntime/tools", "onnxruntime/quantization", "onnx/backend/test"),
     *("sqlalchemy/testing", *(f"sqlalchemy/dialects/{it}" for it in ("mysql", "oracle", "mssql", "sqlite"))),
 )
