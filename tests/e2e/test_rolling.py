@@ -241,12 +241,13 @@ async def test_who_exceeds_the_grace_is_cut_off_and_the_exit_code_says_so(stage:
     await asyncio.to_thread(leaving.start)
     assert await asyncio.to_thread(other.end) == 0
     begun = asyncio.Event()
+    stopped = asyncio.get_running_loop().create_future()
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b"1\n" * 2048
             begun.set()
-            await asyncio.sleep(0.2)
+            await asyncio.wait({stopped}, timeout=0.2)  # slow enough to fill no disk
 
     async with stage.client() as http:
         upload = asyncio.create_task(http.post("/v1/uploads", content=endless()))
