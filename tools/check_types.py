@@ -35,7 +35,7 @@ def runs(root: Path) -> Iterator[tuple[list[str], str]]:
         yield [here], "" if is_package(folder) else here
     for folder in sorted({path.parent for path in root.glob("tests/*/test_*.py")}):
         here = str(folder.relative_to(root))
-        yield [here], "tools" if is_package(folder) else here  # charts are rendered by a tool
+        yield [here], f"{here}:tools"  # charts are rendered by a tool
 
 
 def is_package(folder: Path) -> bool:

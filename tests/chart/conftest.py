@@ -1,23 +1,21 @@
 """Charts as Helm renders them, once for all tests."""
 
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `manifests`
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # the tools are programs, not a package
 
-import helm  # type: ignore[import-not-found,unused-ignore]
-
-from .manifests import Release
-
-Render = Callable[..., Release]
+import helm
+from manifests import Release, Render
 
 
 def documents(text: str) -> list[Any]:
+    # The C loader where there is one: rendered charts have thousands of lines.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [it for it in yaml.load_all(text, Loader=loader) if it]
 
@@ -42,7 +40,3 @@ def render() -> Render:
 def release(request: pytest.FixtureRequest, render: Render) -> Release:
     """Every case in its turn."""
     return render(request.param)
-
-
-def cases() -> Sequence[str]:
-    return [case.name for case in helm.CASES]

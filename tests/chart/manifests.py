@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Object = Mapping[str, Any]
 SERVICES = ("gateway", "ingest", "pipelines", "registry", "serving", "trainer")
@@ -68,6 +68,12 @@ class Release:
         return found
 
 
+class Render(Protocol):
+    """Makes a release of a case in tools/helm.py, with further `--set`s."""
+
+    def __call__(self, name: str, *more: str, release: str = "") -> Release: ...
+
+
 def pod_of(owner: Object) -> Pod:
     name, kind = owner["metadata"]["name"], owner["kind"]
     template = owner if kind == "Pod" else owner["spec"]["template"]
@@ -128,16 +134,19 @@ def may(policies: Sequence[Object], side: str, own: Mapping[str, str], other: Ma
     return not mine or any(allows(it.get(kind.lower(), []), side, other, port) for it in mine)
 
 
-def edges(release: Release) -> set[tuple[str, str, int]]:
-    """Who reaches which port of whom, by both sides' policies; pods by `service/component`."""
+def meetings(release: Release) -> Iterator[tuple[Pod, Pod, int]]:
+    """Who reaches which port of whom, by both sides' policies."""
     policies = release.of("NetworkPolicy")
-    return {
-        (f"{a.service}/{a.component}", f"{b.service}/{b.component}", port)
-        for a in release.pods
-        for b in release.pods
-        for port in b.ports
-        if may(policies, "to", a.labels, b.labels, port) and may(policies, "from", b.labels, a.labels, port)
-    }
+    for a in release.pods:
+        for b in release.pods:
+            for port in b.ports:
+                if may(policies, "to", a.labels, b.labels, port) and may(policies, "from", b.labels, a.labels, port):
+                    yield a, b, port
+
+
+def edges(release: Release) -> set[tuple[str, str, int]]:
+    """The same by `service/component`."""
+    return {(f"{a.service}/{a.component}", f"{b.service}/{b.component}", port) for a, b, port in meetings(release)}
 
 
 def outside(release: Release, pod: Pod) -> set[int | str]:

@@ -107,7 +107,17 @@ metadata:
     {{- include "trainyard.labels" (dict "c" $c "component" "reconcile") | trim | nindent 4 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
 subjects:
-  - {kind: ServiceAccount, name: {{ $c.fullname }}, namespace: {{ $c.Release.Namespace }}}
+  - {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $c.Release.Namespace }}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "trainyard.metadata" (dict "c" $c "component" "reconcile" "name" $name) | trim | nindent 2 }}
+  {{- with $c.v.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
 {{- end }}
 
 {{/* All that a service's own chart renders; inside the suite's chart, that one does it. */}}

@@ -35,7 +35,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      {{- include "trainyard.pod.head" (dict "c" $c "account" (ternary (print $c.fullname "-runner") $c.fullname (eq $component "runner")) "token" (include "trainyard.token" $own)) | trim | nindent 6 }}
+      {{- include "trainyard.pod.head" (dict "c" $c "account" (include "trainyard.account" $own) "token" (include "trainyard.token" $own)) | trim | nindent 6 }}
       terminationGracePeriodSeconds: {{ include "trainyard.termination" $c }}
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
@@ -88,6 +88,13 @@ spec:
       affinity:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+{{- end }}
+
+{{/* Who a pod is: a runner is nobody, and who may make jobs shares its name with nobody else. */}}
+{{- define "trainyard.account" -}}
+{{- $suffix := ternary "-runner" "" (eq .component "runner") }}
+{{- if include "trainyard.token" . }}{{ $suffix = "-jobs" }}{{ end }}
+{{- print .c.fullname $suffix }}
 {{- end }}
 
 {{/* Whether pods of this kind ask the API server: the trainer's reconciler alone, and only where jobs are Kubernetes'. */}}
