@@ -146,6 +146,7 @@ def service_of(service: str) -> Schema:
             "runner": pods(
                 enabled=FLAG, slots=whole(1), memoryBytes=whole(1 << 26),
                 image=thing(name={"enum": ["trainer-job", "trainer-job-torch"]}, digest=DIGEST),
+                seccompProfile=thing(type={"enum": ["RuntimeDefault", "Localhost"]}, localhostProfile=TEXT),
             ),
             "jobs": thing(enabled=FLAG, namespace=NAME),
         }  # fmt: skip

@@ -27,6 +27,14 @@ def test_every_pod_is_restricted(release: Release) -> None:
             assert all("hostPort" not in port for port in container.get("ports", []))
 
 
+def test_a_runner_may_have_a_profile_of_the_node_s(render: Render) -> None:
+    profile = ["trainer.runner.seccompProfile.type=Localhost", "trainer.runner.seccompProfile.localhostProfile=a/b.json"]
+    release = render("default", *profile)
+    found = {pod.name: pod.spec["securityContext"]["seccompProfile"] for pod in release.pods}
+    assert found.pop("trainyard-trainer-runner") == {"type": "Localhost", "localhostProfile": "a/b.json"}
+    assert all(it == {"type": "RuntimeDefault"} for it in found.values())
+
+
 def test_pods_have_the_user_of_their_image(release: Release) -> None:
     for pod in release.pods:
         expected = 999 if pod.component == "postgresql" else 65532

@@ -114,13 +114,17 @@ capabilities:
 {{- end }}
 
 {{- define "trainyard.security.pod" -}}
+{{- include "trainyard.security.user" . }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "trainyard.security.user" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
 runAsGroup: {{ . }}
 fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
 {{- end }}
 
 {{/* What pods of all kinds begin with. .c, .account: a service account, .token: whether the pod asks the API server */}}
@@ -135,7 +139,9 @@ imagePullSecrets:
   {{- end }}
 {{- end }}
 securityContext:
-  {{- include "trainyard.security.pod" 65532 | trim | nindent 2 }}
+  {{- include "trainyard.security.user" 65532 | trim | nindent 2 }}
+  seccompProfile:
+    {{- toYaml (.seccomp | default (dict "type" "RuntimeDefault")) | nindent 4 }}
 {{- end }}
 
 {{/* A container of the service's own image. .c, .component, .name, .args, .resources, .mounts: names of volumes */}}

@@ -35,7 +35,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      {{- include "trainyard.pod.head" (dict "c" $c "account" (include "trainyard.account" $own) "token" (include "trainyard.token" $own)) | trim | nindent 6 }}
+      {{- include "trainyard.pod.head" (dict "c" $c "account" (include "trainyard.account" $own) "token" (include "trainyard.token" $own) "seccomp" $values.seccompProfile) | trim | nindent 6 }}
       terminationGracePeriodSeconds: {{ include "trainyard.termination" $c }}
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
