@@ -28,8 +28,8 @@ def test_every_pod_is_restricted(release: Release) -> None:
 
 
 def test_a_runner_may_have_a_profile_of_the_node_s(render: Render) -> None:
-    profile = ["trainer.runner.seccompProfile.type=Localhost", "trainer.runner.seccompProfile.localhostProfile=a/b.json"]
-    release = render("default", *profile)
+    profile = "trainer.runner.seccompProfile"
+    release = render("default", f"{profile}.type=Localhost", f"{profile}.localhostProfile=a/b.json")
     found = {pod.name: pod.spec["securityContext"]["seccompProfile"] for pod in release.pods}
     assert found.pop("trainyard-trainer-runner") == {"type": "Localhost", "localhostProfile": "a/b.json"}
     assert all(it == {"type": "RuntimeDefault"} for it in found.values())
