@@ -50,7 +50,7 @@ def bootstrap(root: Path, suite: str) -> None:
     run(command, within=timedelta(minutes=10))
     for folder in SLIM:
         for it in (root / folder).iterdir():
-            shutil.rmtree(it) if it.is_dir() else it.unlink()
+            shutil.rmtree(it) if it.is_dir() and not it.is_symlink() else it.unlink()
     if HOST_CERTIFICATES.exists():
         shutil.copyfile(HOST_CERTIFICATES, root / "etc/ssl/certs/ca-certificates.crt")
 
