@@ -1,5 +1,7 @@
 """A stream of rows: every row once, in order, also for a client that was cut off and comes back."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -116,3 +118,26 @@ async def test_a_defect_cuts_the_stream_without_an_end() -> None:
 async def test_a_page_is_what_others_want() -> None:
     scope = {"type": "http", "headers": [(b"accept", b"application/json")]}
     assert not sse.wanted(Request(scope))
+
+
+async def test_a_hint_makes_the_next_look_come_at_once() -> None:
+    rows, wake = Rows([1], [], [2]), asyncio.Event()
+    app = FastAPI()
+
+    @app.get("/")
+    async def follow_lines(request: Request) -> Response:
+        never = timedelta(hours=1)
+        return await sse.stream(
+            request, rows.fetch_after, rows.done, poll=never, follow=lambda: contextlib.nullcontext(wake)
+        )
+
+    async def hint() -> None:
+        while rows.coming:
+            wake.set()
+            await asyncio.sleep(0)
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
+        hinting = asyncio.create_task(hint())
+        answer = await asyncio.wait_for(client.get("/", headers={"accept": "text/event-stream"}), 10)
+        await hinting
+    assert ids_of(answer) == ["1", "2"]

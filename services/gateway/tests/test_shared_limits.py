@@ -1,79 +1,30 @@
 """Two gateways, one limit: by a real Redis, without one, and with one that forgets, dies, or talks nonsense."""
 
 import asyncio
-import contextlib
-import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 from pydantic import SecretStr
-from redis import Redis, RedisError
 
 from gateway.domain.limits import Buckets, Rate
 from kit.redis_client import key_of
-from kit.server import listen
 from kit.testing import DatabaseUrl, KeyFolder, eventually
+from kit.testing_redis import RedisServer, redis_server
 
 from .gateways import Upstream, client, gateway_at_work, settings_of
 
 BURST, PER_SECOND = 40, 1.0
 
 
-@dataclass
-class Server:
-    """A redis-server of one test."""
-
-    binary: str
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def ask(self, *command: str) -> Any:
-        with Redis(port=self.port) as it:
-            return it.execute_command(*command)
-
-    def start(self) -> None:
-        command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def answers(self) -> bool:
-        with contextlib.suppress(RedisError):
-            return bool(self.ask("PING"))
-        return False
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("There is no redis-server: install Debian's.")
-        pytest.skip("There is no redis-server: install Debian's, or nothing of this is tested.")
-    with listen("127.0.0.1", 0) as place:
-        port = place.getsockname()[1]
-    it = Server(binary, port)
-    yield it
-    it.kill()
+server = pytest.fixture(redis_server)
 
 
 @pytest.fixture
 async def pair(
-    server: Server, database_url: DatabaseUrl, key_folder: KeyFolder, upstream: Upstream, blue: dict[str, str]
+    server: RedisServer, database_url: DatabaseUrl, key_folder: KeyFolder, upstream: Upstream, blue: dict[str, str]
 ) -> AsyncIterator[list[httpx2.AsyncClient]]:
     told: dict[str, Any] = {"requests_per_second": PER_SECOND, "requests_at_once": BURST}
     settings = settings_of(database_url("gateway"), key_folder, upstream.url, redis_url=SecretStr(server.url), **told)
@@ -96,12 +47,12 @@ async def let_in(http: httpx2.AsyncClient, times: int) -> int:
     return sum(it.status_code == 200 for it in answers)
 
 
-async def up(server: Server) -> None:
+async def up(server: RedisServer) -> None:
     server.start()
     await eventually(server.answers)
 
 
-async def test_two_gateways_let_in_what_one_would(server: Server, pair: list[httpx2.AsyncClient]) -> None:
+async def test_two_gateways_let_in_what_one_would(server: RedisServer, pair: list[httpx2.AsyncClient]) -> None:
     await up(server)
     total = sum([await let_in(http, BURST // 4) for _ in range(4) for http in pair])
     assert BURST <= total <= BURST * 1.25  # and what is told in arrears
@@ -115,7 +66,7 @@ async def test_without_redis_each_counts_for_itself_and_at_once(pair: list[httpx
         assert [BURST <= await let_in(http, BURST + 10) <= BURST + 5 for http in pair] == [True, True]
 
 
-async def test_a_redis_that_forgets_lets_nobody_in_twice(server: Server, pair: list[httpx2.AsyncClient]) -> None:
+async def test_a_redis_that_forgets_lets_nobody_in_twice(server: RedisServer, pair: list[httpx2.AsyncClient]) -> None:
     await up(server)
     total = await let_in(pair[0], BURST // 2)
     server.ask("FLUSHALL")
@@ -124,7 +75,7 @@ async def test_a_redis_that_forgets_lets_nobody_in_twice(server: Server, pair: l
     assert BURST <= total <= 2 * BURST
 
 
-async def test_one_that_dies_and_comes_back_is_used_again(server: Server, pair: list[httpx2.AsyncClient]) -> None:
+async def test_one_that_dies_and_comes_back_is_used_again(server: RedisServer, pair: list[httpx2.AsyncClient]) -> None:
     await up(server)
     server.kill()
     assert await let_in(pair[0], BURST) == BURST
@@ -138,7 +89,7 @@ async def test_one_that_dies_and_comes_back_is_used_again(server: Server, pair: 
     assert await let_in(pair[1], BURST) < BURST // 2
 
 
-async def test_nonsense_in_its_place_locks_nobody_out(server: Server, pair: list[httpx2.AsyncClient]) -> None:
+async def test_nonsense_in_its_place_locks_nobody_out(server: RedisServer, pair: list[httpx2.AsyncClient]) -> None:
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(4096):
             writer.write(b"\xff\x00:99999999999999999999999\r\n$-9\r\n")

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = None
     """`redis://:password@host:6379/0` of a Redis or Valkey, for what may be lost: the gateway shares rate limits by it,
-    the others need none. Absent: every process counts for itself."""
+    and the trainer tells by it who follows a job that there is more. Absent: every process is on its own."""
 
     @property
     def url(self) -> str:

@@ -7,7 +7,9 @@ or the process that sent it was asked to end.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,36 +47,50 @@ def wanted(request: Request) -> bool:
 
 
 async def stream(
-    request: Request, fetch_after: Fetch, done: Done, *, poll: timedelta = POLL, heartbeat: timedelta = HEARTBEAT
+    request: Request,
+    fetch_after: Fetch,
+    done: Done,
+    *,
+    poll: timedelta = POLL,
+    heartbeat: timedelta = HEARTBEAT,
+    follow: Callable[[], AbstractContextManager[asyncio.Event]] = lambda: contextlib.nullcontext(asyncio.Event()),
 ) -> EventSourceResponse:
     """The rows after the one that the client has seen last, and all that follow until `done`.
 
     `done` says that no row will be added any more. What `fetch_after` raises at first is still an ordinary answer.
+    `follow` gives an event that makes the next look come at once (kit.live); without it, every `poll` is one.
     """
     last = request.headers.get("last-event-id")
     finished = await done()
     rows = await fetch_after(last)
 
     async def events() -> AsyncIterator[bytes]:
+        with follow() as wake:
+            async for each in following(wake):
+                yield each
+
+    async def following(wake: asyncio.Event) -> AsyncIterator[bytes]:
         nonlocal finished, rows, last
-        quiet = timedelta(0)
+        now = asyncio.get_running_loop().time
+        spoke = now()
         while True:
             for row in rows:
                 data = orjson.dumps(row.data, default=str).decode()
                 yield format_sse_event(id=row.id, event=row.event, data_str=data)
             if rows:
-                quiet, last = timedelta(0), rows[-1].id
+                spoke, last = now(), rows[-1].id
             elif finished:
                 yield format_sse_event(event="end", data_str="{}")
                 return
             elif is_ending(request):
                 return
             else:
-                await asyncio.sleep(poll.total_seconds())
-                quiet += poll
-                if quiet >= heartbeat:
-                    quiet = timedelta(0)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), poll.total_seconds())
+                if now() - spoke >= heartbeat.total_seconds():
+                    spoke = now()
                     yield format_sse_event(comment="waiting")
+            wake.clear()
             finished, rows = await _look(fetch_after, done, last)
 
     return EventSourceResponse(events(), headers=_HEADERS)

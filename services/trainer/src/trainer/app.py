@@ -17,6 +17,7 @@ from kit.app import Service, assemble, background, health, make_api
 from kit.blobs import BlobStore
 from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
+from kit.live import Live
 from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
 from trainer import actions
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> Service:
             blobs=BlobStore(settings.objects_url, SERVICE),
             output_bytes=settings.output_bytes,
             heartbeat_ttl=timedelta(seconds=settings.heartbeat_ttl_seconds),
+            live=Live(SERVICE, None if settings.redis_url is None else settings.redis_url.get_secret_value()),
             draining=lambda: service.draining,
         )
 
@@ -61,7 +63,7 @@ def create_app(settings: Settings) -> Service:
             await reconcile.listen(settings.url, RUNNERS, wakeup=parts.queued, stop=stop)
 
         try:
-            async with background(listen):
+            async with background(listen, parts.live.run):
                 yield {"engine": engine, "parts": parts}
         finally:
             await engine.dispose()

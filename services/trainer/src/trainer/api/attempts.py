@@ -3,13 +3,14 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from starlette.types import Scope
 
 from kit import errors
 from kit.callers import Caller, CallerDep, Role, requires
 from kit.db import Transaction
 from trainer.api.reporting import BeatIn, BeatOut, LinesIn, PointsIn
+from trainer.api.state import PartsDep
 from trainer.domain.leased import Attempt, AttemptNotFound
 from trainer.domain.reports import JOB
 from trainer.store.attempts import AttemptStore
@@ -62,11 +63,27 @@ async def beat(body: BeatIn, caller: CallerDep, attempt: OwnAttempt, transaction
 
 @router.post("/logs", status_code=204)
 @requires(Role.VIEWER, issuers={ISSUER})
-async def add_lines(body: LinesIn, caller: CallerDep, attempt: OwnAttempt, transaction: Transaction) -> None:
+async def add_lines(
+    body: LinesIn,
+    caller: CallerDep,
+    attempt: OwnAttempt,
+    transaction: Transaction,
+    parts: PartsDep,
+    afterwards: BackgroundTasks,
+) -> None:
     await ReportStore(transaction).add_lines(attempt, JOB, [entry.line() for entry in body.entries])
+    afterwards.add_task(parts.live.tell, str(attempt.job_id))
 
 
 @router.post("/metrics", status_code=204)
 @requires(Role.VIEWER, issuers={ISSUER})
-async def add_points(body: PointsIn, caller: CallerDep, attempt: OwnAttempt, transaction: Transaction) -> None:
+async def add_points(
+    body: PointsIn,
+    caller: CallerDep,
+    attempt: OwnAttempt,
+    transaction: Transaction,
+    parts: PartsDep,
+    afterwards: BackgroundTasks,
+) -> None:
     await ReportStore(transaction).add_points(attempt, JOB, [entry.point() for entry in body.points])
+    afterwards.add_task(parts.live.tell, str(attempt.job_id))

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Query, Request
 from prometheus_client import Gauge, Histogram
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -140,9 +140,17 @@ async def beat(
 
 @router.post("/{attempt_id}/lines", status_code=204)
 @requires(Role.VIEWER, issuers={SERVICE})
-async def add_lines(attempt_id: uuid.UUID, body: RunnerLinesIn, caller: CallerDep, transaction: Transaction) -> None:
+async def add_lines(
+    attempt_id: uuid.UUID,
+    body: RunnerLinesIn,
+    caller: CallerDep,
+    transaction: Transaction,
+    parts: PartsDep,
+    afterwards: BackgroundTasks,
+) -> None:
     attempt = await AttemptStore(transaction).live(caller.project, attempt_id, fence=body.fence, lock=True)
     await ReportStore(transaction).add_lines(attempt, RUNNER, [entry.line() for entry in body.entries])
+    afterwards.add_task(parts.live.tell, str(attempt.job_id))
 
 
 @router.put("/{attempt_id}/outputs/{digest}", status_code=204)

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from kit import errors, sse
 from kit.callers import Caller, CallerDep, Role, requires
 from kit.db import Engine
+from kit.live import Live
 from kit.paging import PageDep, number_of, page_of
 from trainer.api.schemas import LineOut, Page, PointOut
+from trainer.api.state import PartsDep
 from trainer.domain.jobs import FINAL
 from trainer.domain.reports import Kept
 from trainer.store.jobs import JobStore
@@ -33,7 +35,7 @@ class EventIdInvalid(errors.Malformed): ...
 @router.get("/logs", response_model=Page[LineOut], responses=_STREAM)
 @requires(Role.VIEWER)
 async def read_logs(
-    job_id: uuid.UUID, request: Request, caller: CallerDep, engine: Engine, page: PageDep
+    job_id: uuid.UUID, request: Request, caller: CallerDep, engine: Engine, page: PageDep, parts: PartsDep
 ) -> Page[LineOut] | EventSourceResponse:
     """The log of all attempts. A stream goes on until the job has ended, and is resumed by `Last-Event-ID`."""
 
@@ -41,7 +43,7 @@ async def read_logs(
         return await ReportStore(connection).lines(caller.project, job_id, after=after, limit=limit)
 
     if sse.wanted(request):
-        return await _stream(request, engine, caller, job_id, read, "log", LineOut.of)
+        return await _stream(request, engine, caller, job_id, read, "log", LineOut.of, parts.live)
     kept = await _read(engine, caller, job_id, read, number_of(page.after) or 0, page.limit)
     items, token = page_of(kept, page, key=lambda each: str(each.key))
     return Page(items=[LineOut.of(each) for each in items], next_page_token=token)
@@ -50,7 +52,7 @@ async def read_logs(
 @router.get("/metrics", response_model=Page[PointOut], responses=_STREAM)
 @requires(Role.VIEWER)
 async def read_metrics(
-    job_id: uuid.UUID, request: Request, caller: CallerDep, engine: Engine, page: PageDep
+    job_id: uuid.UUID, request: Request, caller: CallerDep, engine: Engine, page: PageDep, parts: PartsDep
 ) -> Page[PointOut] | EventSourceResponse:
     """The metrics of all attempts. A stream goes on until the job has ended, and is resumed by `Last-Event-ID`."""
 
@@ -58,7 +60,7 @@ async def read_metrics(
         return await ReportStore(connection).points(caller.project, job_id, after=after, limit=limit)
 
     if sse.wanted(request):
-        return await _stream(request, engine, caller, job_id, read, "metric", PointOut.of)
+        return await _stream(request, engine, caller, job_id, read, "metric", PointOut.of, parts.live)
     kept = await _read(engine, caller, job_id, read, number_of(page.after) or 0, page.limit)
     items, token = page_of(kept, page, key=lambda each: str(each.key))
     return Page(items=[PointOut.of(each) for each in items], next_page_token=token)
@@ -80,6 +82,7 @@ async def _stream(
     read: Read,
     name: str,
     shown: Callable[[Kept[Any]], BaseModel],
+    live: Live,
 ) -> EventSourceResponse:
     async with engine.begin() as connection:
         await JobStore(connection).get(caller.project, job_id)
@@ -94,7 +97,7 @@ async def _stream(
             job = await JobStore(connection).find(caller.project, job_id)
         return job is None or job.phase in FINAL
 
-    return await sse.stream(request, fetch_after, done)
+    return await sse.stream(request, fetch_after, done, follow=lambda: live.follow(str(job_id)))
 
 
 def _key_of(last: str | None) -> int:

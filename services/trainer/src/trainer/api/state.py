@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from kit.blobs import BlobStore
+from kit.live import Live
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Parts:
     blobs: BlobStore
     output_bytes: int
     heartbeat_ttl: timedelta
+    live: Live
+    """Tells who follows a job, in any process of the API, that it has said something."""
     queued: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an attempt may wait for a runner. A hint: who waits for one looks every second as well."""
     draining: Callable[[], bool] = lambda: False
