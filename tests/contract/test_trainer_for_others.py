@@ -86,7 +86,7 @@ async def test_a_job_goes_from_pipelines_by_a_runner_to_the_registry(
     assert (grant.job, grant.project, grant.dataset, grant.subject) == (job.id, "blue", "flights@1", "ada")
     assert grant.training.target == "late"
     held = grant
-    (grant,) = await runner.lease(0, [], wait=NOW)  # what it forgot that it had
+    (grant,) = await eventually(lambda: runner.lease(0, [], wait=NOW), PATIENCE)  # what it forgot that it had
     assert (grant.attempt, grant.fence > held.fence) == (held.attempt, True)
     with pytest.raises(errors.Conflict):
         await runner.beat(held)
