@@ -27,6 +27,8 @@ def runs(root: Path) -> Iterator[tuple[list[str], str]]:
     yield [str(folder.relative_to(root)) for folder in sorted(sources)], ""
     yield ["conftest.py"], ""
     yield ["tools"], "tools:tools/tests"
+    if (root / "deploy/images").is_dir():
+        yield ["deploy/images"], "deploy/images"
     for example in sorted(root.glob("examples/*")):
         here = str(example.relative_to(root))
         yield [here], f"{here}:{here}/tests:sdk/tests"  # the client has a fake suite

@@ -13,6 +13,6 @@ def test_every_folder_with_python_is_checked() -> None:
 
 def test_helpers_are_found_beside_their_tests() -> None:
     paths = {folders[0]: path for folders, path in check_types.runs(check_types.ROOT)}
-    assert paths["tests/e2e"] == "tests/e2e"
+    assert paths["tests/e2e"] == "tests/e2e:tools"
     assert paths["sdk/tests"] == "sdk/tests"
     assert paths["libs/kit/tests"] == ""  # these import their helpers from their own package
