@@ -2,8 +2,8 @@
 
     python tools/coverage_gate.py coverage.json
 
-Every line of `domain/` and of `libs/kit` is covered, and 90 % of each package beside these. What of the kit sends traces
-is run by tests/e2e/test_traces.py, in processes that nobody measures: it is not held to this yet.
+Every line of `domain/` and of `libs/kit` is covered, and 90 % of each package beside these. What of the kit sends
+traces is run by tests/e2e/test_traces.py, in processes that nobody measures: it is not held to this yet.
 """
 
 import json

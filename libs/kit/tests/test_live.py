@@ -116,6 +116,29 @@ async def test_one_that_is_no_redis_holds_nobody_up() -> None:
             await asyncio.wait_for(live.tell(str(number)), 1)
 
 
+@pytest.mark.parametrize("nonsense", [b"*abc\r\n", b":abc\r\n", b"*1\r\n:1\r\n", b":1\r\n", b"%1\r\n*0\r\n:1\r\n"])
+async def test_answers_that_are_none_end_nothing(nonsense: bytes) -> None:
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.read(1 << 16):
+            asked += 1
+            writer.write(nonsense)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    stop = asyncio.Event()
+    live = Live("lamps", f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    running = asyncio.create_task(live.run(stop))
+    await live.tell("1")
+    await eventually(lambda: asked >= 3)  # it goes on, and tries again
+    assert not running.done()
+    stop.set()
+    await running
+    server.close()
+
+
 async def test_nothing_is_kept_of_those_who_have_left() -> None:
     live = Live("lamps", None)
     with live.follow("1"), live.follow("1"):

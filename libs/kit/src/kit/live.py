@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from kit.reconcile import first
 from kit.redis_client import connect, key_of
@@ -79,7 +78,7 @@ class Live:
                     for topic in told:
                         pipeline.publish(self._channel, topic)
                     await pipeline.execute()
-            except (RedisError, OSError) as exc:
+            except Exception as exc:  # also what its library makes of an answer that is none
                 log.info("hints not told", extra={"error": type(exc).__name__})
                 await first(stop, seconds=PAUSE)
 
@@ -94,7 +93,7 @@ class Live:
                         message = await heard.get_message(ignore_subscribe_messages=True, timeout=LISTEN)
                         if message is not None:
                             self._wake(bytes(message["data"]).decode(errors="replace"))
-            except (RedisError, OSError) as exc:
+            except Exception as exc:  # also what its library makes of an answer that is none
                 log.info("hints not heard", extra={"error": type(exc).__name__})
                 await first(stop, seconds=PAUSE)
 
