@@ -78,7 +78,7 @@ class Live:
                     for topic in told:
                         pipeline.publish(self._channel, topic)
                     await pipeline.execute()
-            except Exception as exc:  # also what its library makes of an answer that is none
+            except Exception as exc:  # noqa: BLE001 - redis-py raises anything at an answer that is none
                 log.info("hints not told", extra={"error": type(exc).__name__})
                 await first(stop, seconds=PAUSE)
 
@@ -93,7 +93,7 @@ class Live:
                         message = await heard.get_message(ignore_subscribe_messages=True, timeout=LISTEN)
                         if message is not None:
                             self._wake(bytes(message["data"]).decode(errors="replace"))
-            except Exception as exc:  # also what its library makes of an answer that is none
+            except Exception as exc:  # noqa: BLE001 - redis-py raises anything at an answer that is none
                 log.info("hints not heard", extra={"error": type(exc).__name__})
                 await first(stop, seconds=PAUSE)
 
