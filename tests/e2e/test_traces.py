@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from collectors import Collector, Seen
 from suites_at_work import Suite, until
 from worlds import World
+
+from kit.testing_traces import Collector, Seen
 
 SERVICES = {f"trainyard-{name}" for name in ("gateway", "ingest", "trainer", "registry", "serving", "pipelines")}
 STARTED = ("trainyard-gateway", "POST /v1/pipelines/{rest:path}")

@@ -288,3 +288,8 @@ def test_a_service_without_a_secret_is_a_wrong_command(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         main(["keys", "cluster", "--public=p", "gateway"])
     assert "NAME=SECRET" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", [f"/api/v1/namespaces/{NAMESPACE}/pods", "/api/v1/namespaces/other/secrets", "/apis"])
+def test_the_stand_in_of_the_api_server_has_nothing_but_secrets_and_configmaps_of_one_namespace(path: str) -> None:
+    assert FakeCluster().answer("GET", path, b"")[0] == 404

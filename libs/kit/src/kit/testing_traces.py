@@ -21,6 +21,9 @@ class Seen:
     parent: str
     began: int
     ended: int
+    kind: int
+    """As the protocol numbers kinds: 1 internal, 2 server, 3 client."""
+    failed: bool
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,6 +75,8 @@ class Collector:
                     span.parent_span_id.hex(),
                     span.start_time_unix_nano,
                     span.end_time_unix_nano,
+                    span.kind,
+                    span.status.code == span.status.STATUS_CODE_ERROR,
                     {it.key: it.value.string_value or str(it.value.int_value) for it in span.attributes},
                 )
                 for scope in resource.scope_spans
