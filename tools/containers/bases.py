@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from containers.debs import MIRROR
 from containers.engine import ROOT, Engine
 from containers.shell import Cannot, run, say, succeeds
 
 BASE = "python:3.13-slim"
 SUITES = {"python:3.13-slim": "trixie", "python:3.11-slim": "bookworm"}
 """Debian's that carry the same Python."""
-MIRROR = "http://deb.debian.org/debian"
 INCLUDE = "ca-certificates,python3,python3-venv,python3-pip"
 SLIM = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

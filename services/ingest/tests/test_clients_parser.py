@@ -83,7 +83,9 @@ async def test_a_child_that_fails_has_said_nothing(task_of: Any) -> None:
     task.source.unlink()
     ended = await parsed(task)
     assert (ended.code, ended.reason, ended.report) == (1, None, None)
-    with pytest.raises(ParserVanished):
+    assert "FileNotFoundError" in ended.said
+    assert len(ended.said) <= 500
+    with pytest.raises(ParserVanished, match="exit code 1: "):
         judge(ended)
 
 

@@ -17,8 +17,9 @@ from models.onnx_models import OnnxModel
 from models.rows import arrays_of
 from models.signature import Arrays, ModelOutputInvalid, Prediction, Signature
 from serving.domain.revisions import File, Target
+from serving.replica.children import ModelFailed
 from serving.replica.files import Files
-from serving.replica.residents import ON_LOOP, Here, Loader, Resident
+from serving.replica.residents import ON_LOOP, Here, Loader, Resident, formats_here
 from serving.runner.warming import example_of, warm
 
 
@@ -56,6 +57,19 @@ async def test_what_is_quick_is_asked_on_the_loop_and_what_is_not_on_a_thread() 
         many = await asyncio.gather(*(Here(model, 1, pool, waiting=10).predict(arrays, 4) for _ in range(3)))
         assert [len(one.values) for one in many] == [4, 4, 4]
         await here.close()
+
+
+async def test_where_scikit_learn_is_left_out_a_model_that_needs_it_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    described = target(file=File("skops", "model.skops", digest_of(b"x"), 1))
+    source = Source(b"x")
+    files = Files(tmp_path, source, largest=1)
+    files.prepare()
+    loader = Loader(files, NoChildren(), waiting=1, threads=1, formats=("onnx",))
+    with pytest.raises(ModelFailed, match="the image `serving`, not `serving-onnx`"):
+        await loader.load("demo", described)
+    assert source.asked == 0
+    loader.close()
+    assert formats_here() == ("onnx", "skops")
 
 
 async def test_a_model_that_loads_for_long_keeps_no_other_waiting_nor_the_process_from_its_end(tmp_path: Path) -> None:

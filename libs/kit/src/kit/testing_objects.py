@@ -13,7 +13,7 @@ class Objects:
     def __init__(self, url: str) -> None:
         self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
         options = {} if self._folder is not None else {"client_options": {"allow_http": True}}
-        self._store: stores.ObjectStore = stores.from_url(url, **options)  # type: ignore[call-overload]
+        self._store: stores.ObjectStore = stores.from_url(url, **options)  # type: ignore[call-overload]  # no overload for both
 
     def keys(self, prefix: str = "") -> list[str]:
         """Of everything there, also what dead writers left in a folder."""

@@ -100,15 +100,15 @@ class Reconciler:
             if not await VersionStore(connection).begin(lease, version):
                 return
         failpoint("ingest.parse.before")
-        vanished = False
+        vanished: ParserVanished | None = None
         away = ""
         try:
             with tempfile.TemporaryDirectory(dir=self._work, prefix=FOLDER) as folder:
                 async with leases.kept(self._engine, versions, lease, ttl=self._ttl):
                     # Settled before the folder goes: to remove gigabytes may take longer than a lease.
                     await self._settle(lease, version, *await self._make(version, Path(folder)))
-        except ParserVanished:
-            vanished = True
+        except ParserVanished as exc:
+            vanished = exc
         except LeaseLost:
             log.warning("fenced", extra={"version": version.reference, "fence": lease.fence})
         except errors.Unavailable:
@@ -117,8 +117,9 @@ class Reconciler:
             if not _is_no_room(exc):
                 raise
             away = "no room in the work folder"
-        if vanished:
-            log.warning("parser vanished", extra={"version": version.reference, "attempt": version.attempts + 1})
+        if vanished is not None:
+            said = {"version": version.reference, "attempt": version.attempts + 1, "said": str(vanished)}
+            log.warning("parser vanished", extra=said)
             await self._postpone(lease, version, SOON)
         elif away:
             log.warning(away, extra={"version": version.reference})
@@ -139,7 +140,7 @@ class Reconciler:
         except errors.Corrupt:
             # Once may be a folder that is not mounted yet.
             if version.attempts + 1 < ATTEMPTS:
-                raise ParserVanished from None
+                raise ParserVanished("the stored source is damaged or missing") from None
             return Report(outcome="refused", reason="source-damaged", message=DAMAGED), None
         task = Task(
             source=source,
@@ -242,7 +243,7 @@ def _inside(out: Path, name: str) -> Path:
     """What the child says it made. It read strangers' bytes, so its word is theirs."""
     path = (out / name).resolve()
     if not path.is_relative_to(out.resolve()) or not path.is_file():
-        raise ParserVanished
+        raise ParserVanished("it names a file that it did not make")
     return path
 
 

@@ -11,6 +11,8 @@ from ingest.domain.versions import Ended
 from kit import children
 
 OUTPUT = 4 << 20
+SAID = 500
+"""Bytes of its last words that the log has room for."""
 # One arena and one thread keep the address space small and the shards the same everywhere. Nothing else is handed
 # down: no database, no keys.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
@@ -34,7 +36,8 @@ class ChildParser:
             env=ENVIRONMENT,
             cwd=task.out,
         )
-        return Ended(code=finished.code, reason=finished.reason, report=_report(finished.out))
+        said = finished.err[-SAID:].decode(errors="replace").strip()
+        return Ended(code=finished.code, reason=finished.reason, report=_report(finished.out), said=said)
 
 
 def _report(out: bytes) -> Report | None:

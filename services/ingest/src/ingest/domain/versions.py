@@ -178,10 +178,12 @@ class Ended:
     reason: Literal["memory", "deadline", "output"] | None
     """Why it was ended by us, if it was."""
     report: Report | None
+    said: str = ""
+    """The end of what it wrote to standard error: for the log alone, since it read strangers' bytes."""
 
 
 class ParserVanished(Exception):
-    """The child ended without a word, and not by our hand: it is tried again."""
+    """The child ended without a report, and not by our hand: it is tried again."""
 
 
 class NoRoom(Exception):
@@ -209,7 +211,7 @@ def judge(ended: Ended) -> Report:
         case Ended(code=0, report=Report() as report):
             return report
         case _:
-            raise ParserVanished
+            raise ParserVanished(f"exit code {ended.code}: {ended.said}")
 
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")

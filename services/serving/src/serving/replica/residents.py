@@ -6,7 +6,9 @@ model. Everything slower goes through a lane to a thread, or to the child that r
 
 import asyncio
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from models.onnx_models import OnnxModel
 from models.runners import Runner
 from models.signature import Arrays, Prediction, Signature
 from serving.domain.revisions import Target
+from serving.replica.children import ModelFailed
 from serving.replica.files import Files
 from serving.replica.lanes import Lane
 from serving.runner.warming import warm
@@ -84,7 +87,17 @@ class Here:
 class Loader:
     """Makes residents of targets."""
 
-    def __init__(self, files: Files, children: Children, *, waiting: int, threads: int) -> None:
+    def __init__(
+        self,
+        files: Files,
+        children: Children,
+        *,
+        waiting: int,
+        threads: int,
+        formats: Collection[str] | None = None,
+    ) -> None:
+        """`formats` are those that this installation can load; by default what is installed says it."""
+        self._formats = formats_here() if formats is None else formats
         self._files = files
         self._children = children
         self._waiting = waiting
@@ -96,9 +109,14 @@ class Loader:
         """A model that has answered its own example.
 
         Raises:
-            errors.Corrupt: the bytes are not what was registered, or are no model.
+            errors.Corrupt: the bytes are not what was registered, are no model, or none that can be loaded here.
             errors.Unavailable: they cannot be had just now.
         """
+        if target.file.format not in self._formats:
+            raise ModelFailed(
+                f"This server loads {', '.join(self._formats)} alone, and this version has no exact ONNX twin. "
+                f"Serve it where scikit-learn is installed too: the image `serving`, not `serving-onnx`."
+            )
         content = await self._files.read(project, target)
         if target.file.format != "onnx":
             return await self._children.load(project, target, self._files.path(target.file.digest))
@@ -113,6 +131,11 @@ class Loader:
         """Nobody waits for a model that hangs."""
         for pool in (self._pool, self._loading):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def formats_here() -> tuple[str, ...]:
+    """What the image `serving-onnx` leaves out, and a full one has."""
+    return ("onnx",) if find_spec("skops") is None else ("onnx", "skops")
 
 
 def identity_of(project: str, target: Target) -> str:
