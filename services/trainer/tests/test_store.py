@@ -8,14 +8,17 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from makers import add_job, result_of
+from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import leases, migrations
+from kit.db import NOW
 from kit.ids import uuid7
 from kit.testing import DatabaseUrl, EngineOf
 from trainer.domain.jobs import NO_REASON, Job, JobFinished, JobNotFound, JobRunning, Phase, Reason
 from trainer.domain.leased import Attempt, AttemptNotFound, AttemptOver, AttemptPhase, Ending, StaleFence
 from trainer.domain.reports import FULL, JOB, RUNNER, Line, Point
+from trainer.reconcile import show_queue
 from trainer.store import tables
 from trainer.store.attempts import AttemptStore, Granted
 from trainer.store.jobs import JobStore
@@ -335,3 +338,18 @@ async def test_points_are_kept_and_go_with_their_job(connection: AsyncConnection
     await store.remove(job)
     assert await store.points("blue", job.id, after=0, limit=10) == []
     assert [gone.id for gone in await AttemptStore(connection).remove(job)] == [attempt.id]
+
+
+async def test_the_queue_says_how_long_its_oldest_has_waited(engine: AsyncEngine) -> None:
+    jobs = [await add_job(engine) for _ in range(3)]
+    async with engine.begin() as connection:
+        store = AttemptStore(connection)
+        assert await store.oldest_queued() == 0
+        for job, waited in zip(jobs, (10, 5, 1000), strict=True):
+            attempt = await queued(connection, job)
+            phase = AttemptPhase.QUEUED if waited < 1000 else AttemptPhase.FAILED
+            row = sa.update(tables.attempts).where(tables.attempts.c.id == attempt.id)
+            await connection.execute(row.values(created_at=NOW - timedelta(seconds=waited), phase=phase))
+        assert 10 <= await store.oldest_queued() < 100
+    await show_queue(engine)
+    assert 10 <= (REGISTRY.get_sample_value("trainyard_trainer_queue_age_seconds") or 0) < 100

@@ -29,7 +29,7 @@ from trainer.clients.registry import RegistryClient
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.jobs import Phase
 from trainer.domain.leased import TOKEN_PREFIX
-from trainer.reconcile import TTL, Reconciler, wake_waiting
+from trainer.reconcile import TTL, Reconciler, show_queue, wake_waiting
 from trainer.runner.attending import Attending, Rules
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
@@ -96,6 +96,7 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(events.follow(engine, "ingest", ingest.events, wake_waiting, stop=stop))
             group.create_task(_upkeep(settings, engine, store, stop))
             group.create_task(backlog.watch(engine, counted=attempts_table, stop=stop))
+            group.create_task(reconcile.every(backlog.RARELY, lambda: show_queue(engine), stop=stop))
 
 
 def run_runner(settings: Settings, argv: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, assert_never
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import blobs, errors, events, leases, tracing
@@ -44,6 +44,7 @@ REFUSED_HINT = "The training itself went well; run the job again once the regist
 
 
 SETTLED = Counter("trainyard_trainer_jobs_total", "Jobs that ended.", ["phase", "reason"])
+QUEUE_AGE = Gauge("trainyard_trainer_queue_age_seconds", "What the attempt that waits longest has waited by now.")
 
 
 class Reconciler:
@@ -270,3 +271,9 @@ def _principal(job: Job) -> Principal:
 def _theirs(refused: errors.Error) -> bool:
     """Whether it is the registry's bytes that are damaged, and not the output that we have: it is sent again then."""
     return isinstance(refused, errors.Corrupt) and "upstream_code" in refused.extra
+
+
+async def show_queue(engine: AsyncEngine) -> None:
+    """How long the queue makes wait. What is granted in the end says so too late for those that never are."""
+    async with engine.begin() as connection:
+        QUEUE_AGE.set(await AttemptStore(connection).oldest_queued())

@@ -73,6 +73,12 @@ class AttemptStore:
         )
         return int((await self._connection.execute(query)).scalar_one())
 
+    async def oldest_queued(self) -> float:
+        """For how many seconds the attempt that waits longest has been waiting, of all projects; 0 when none does."""
+        age = sa.func.extract("epoch", NOW - sa.func.min(attempts.c.created_at))
+        query = sa.select(sa.func.coalesce(age, 0)).where(attempts.c.phase == AttemptPhase.QUEUED)
+        return float((await self._connection.execute(query)).scalar_one())
+
     async def get(self, project: str, attempt_id: uuid.UUID, *, lock: bool = False) -> Attempt:
         """
         Raises:
