@@ -70,3 +70,13 @@ def test_every_image_is_of_one_shape(file: Path) -> None:
     for part in ("USER 65532:65532", "HEALTHCHECK", "ENTRYPOINT", "org.opencontainers.image.title", "PYTHONDONTWRITE"):
         assert part in last
     assert " pip " not in last
+
+
+def test_an_image_that_cannot_be_pulled_is_built_from_this_checkout() -> None:
+    ours = {it["image"] for it in COMPOSE["services"].values() if "TRAINYARD_REGISTRY" in it["image"]}
+    built = [it for it in COMPOSE["services"].values() if "build" in it]
+    assert ours == {it["image"] for it in built}
+    assert len(ours) == len(built), "each is built once"
+    for it in built:
+        assert it["build"]["context"] == "."
+        assert (ROOT / it["build"]["dockerfile"]).is_file()
