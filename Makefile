@@ -14,6 +14,7 @@ IMAGES := gateway ingest pipelines registry serving:training serving-onnx:servin
 RUN := $(VENV)/run.stamp
 TEST := $(VENV)/test.stamp
 TRITON := .cache/triton
+KSERVE := .cache/kserve
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ down: $(RUN) ## Stop it; all data stays
 status: $(RUN) ## What runs, and how much memory it takes
 	@$(BIN)/trainyard status
 
-test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
+test: $(TEST) $(TRITON)/stamp $(KSERVE)/stamp ## All tests, also the whole suite being killed: many minutes
 	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
 
 s3-test: $(TEST) ## What services do with bytes, on a real S3 in place of a folder
@@ -113,6 +114,7 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
+	$(COMPILE) requirements/kserve.in -o requirements/kserve.txt
 	$(COMPILE) requirements/checks.in -o requirements/checks.txt
 	$(COMPILE) requirements/build.in -c constraints.txt -o requirements/images/build.txt
 	$(COMPILE) sdk/pyproject.toml requirements/demo.in -c constraints.txt -o requirements/images/demo.txt
@@ -149,6 +151,12 @@ $(TRITON)/stamp: requirements/triton.txt | python
 	@touch $@
 
 $(TRITON): $(TRITON)/stamp
+
+$(KSERVE)/stamp: requirements/kserve.txt | python
+	@$(PYTHON) tools/environment.py kserve
+	@touch $@
+
+$(KSERVE): $(KSERVE)/stamp
 
 $(CHECKS)/stamp: requirements/checks.txt | python
 	@$(PYTHON) tools/environment.py checks
