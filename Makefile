@@ -19,7 +19,7 @@ CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: secrets images images-sizes containers-test compose-up compose-down
-.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ containers-test: $(TEST) ## Images, compose, the example through the gateway, re
 
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
+
+bench: $(TEST) ## How fast it is, beside its peers in one run: AREA=gateway (ARGS="--rounds 8": more of it)
+	$(BIN)/python -m benchmarks.$(or $(AREA),$(error make bench AREA=gateway)) $(ARGS)
 
 lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
