@@ -177,6 +177,12 @@ SCORES = np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
             [[2], [0.5], [0.25, 0.25, 0.5]],
         ),
         (VALUE, Prediction(np.array([1.5]), None), ["FP64"], [[1.5]]),
+        (
+            Signature.of(LABELS.inputs, "classification", ("early", "late"), scored=False),
+            Prediction(np.array(["late"], object), None),
+            ["BYTES"],
+            [["late"]],
+        ),
     ],
 )
 def test_answers_become_tensors(

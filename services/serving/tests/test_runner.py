@@ -13,6 +13,7 @@ from registries import digest_of
 from worlds import LOGISTIC, rows, trained
 
 from models.rows import arrays_of
+from models.signature import Prediction
 from serving.runner import frames
 from serving.runner.__main__ import Loaded
 
@@ -85,6 +86,14 @@ def test_arrays_survive_the_way() -> None:
     for name, array in frames.arrays_of(described, b"".join(parts)).items():
         np.testing.assert_array_equal(array, arrays[name])
         assert array.dtype == arrays[name].dtype
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "ü"], object), np.array([3, 1])])
+def test_labels_without_scores_survive_the_way(labels: np.ndarray[Any, Any]) -> None:
+    header, parts = frames.answer_of(Prediction(labels, None))
+    prediction = frames.prediction_of(header, b"".join(parts))
+    assert prediction.values.tolist() == labels.tolist()
+    assert prediction.scores is None
 
 
 def test_no_frame_is_larger_than_ours() -> None:

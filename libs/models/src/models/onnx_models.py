@@ -32,23 +32,24 @@ class OnnxModel:
         except Exception as error:  # the runtime's exceptions have no public base
             raise OnnxModelInvalid("The bytes are not an ONNX model that can be run.") from error
         found = [node.type for node in self._session.get_inputs()]
-        outputs = 2 if signature.task == "classification" else 1
-        if (
-            found != [TENSOR_OF[column.type] for column in signature.inputs]
-            or len(self._session.get_outputs()) != outputs
+        outputs = [node.name for node in self._session.get_outputs()]
+        if found != [TENSOR_OF[column.type] for column in signature.inputs] or len(outputs) != (
+            2 if signature.task == "classification" else 1
         ):
             raise OnnxModelInvalid("The model's inputs or outputs are not those of its signature.")
+        # The scores of a model without probabilities mean nothing to anybody.
+        self._outputs = outputs if signature.scored else outputs[:1]
         self._inputs = tuple(zip((node.name for node in self._session.get_inputs()), signature.names, strict=True))
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
         try:
-            outputs: list[Any] = self._session.run(None, {to: arrays[name] for to, name in self._inputs})
+            outputs: list[Any] = self._session.run(self._outputs, {to: arrays[name] for to, name in self._inputs})
         except Exception as error:
             first = str(error).partition("\n")[0]
             raise OnnxModelInvalid(f"The model cannot answer: {first}"[:MAX_REASON]) from error
         if self.signature.task == "classification":
-            return Prediction(outputs[0], outputs[1])
+            return Prediction(outputs[0], outputs[1] if self.signature.scored else None)
         return Prediction(np.ravel(outputs[0]), None)
 
 

@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     """What a model answers, as arrays.
 
     `values` [rows]: classes, or numbers of a regression. `scores` [rows, classes]: probabilities in the order of the
-    signature's classes; None for a regression.
+    signature's classes; None for a regression, and for a classifier that knows no probabilities.
     """
 
     values: NDArray[Any]
@@ -75,11 +75,14 @@ class Signature:
         object.__setattr__(self, "names", names)
 
     @classmethod
-    def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = ()) -> Self:
-        """The signature of a model made by this platform: the outputs follow from the task."""
+    def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = (), *, scored: bool = True) -> Self:
+        """The signature of a model made by this platform: the outputs follow from the task.
+
+        Not `scored` is a classifier that knows no probabilities: it answers with labels alone.
+        """
         outputs: tuple[Field, ...] = (Field("value", "number"),)
         if task == "classification":
-            outputs = (Field("label", type_of_classes(classes)), Field("score", "number"))
+            outputs = (Field("label", type_of_classes(classes)), Field("score", "number"))[: 2 if scored else 1]
         return cls(inputs=tuple(inputs), outputs=outputs, task=task, classes=tuple(classes))
 
     @classmethod
@@ -95,6 +98,11 @@ class Signature:
         except (KeyError, TypeError) as error:
             raise errors.Invalid("This is not a model's signature.") from error
 
+    @property
+    def scored(self) -> bool:
+        """Whether the model is a classifier that tells how probable its classes are."""
+        return self.task == "classification" and len(self.outputs) > 1
+
     def to_json(self) -> dict[str, Any]:
         """For the registry."""
         return {
@@ -105,12 +113,14 @@ class Signature:
         }
 
     def answers_of(self, prediction: Prediction) -> list[dict[str, Any]]:
-        """One JSON object per row: `{"value"}`, or `{"label", "score"}`.
+        """One JSON object per row: `{"value"}`, `{"label", "score"}`, or `{"label"}` of a model without probabilities.
 
         With two classes the score is the probability of the second one (the positive class), whatever the label;
         with more it is the probability of the label.
         """
         if prediction.scores is None:
+            if self.task == "classification":
+                return [{"label": label} for label in self.labels_of(prediction)]
             require_finite(prediction.values)
             return [{"value": value} for value in prediction.values.tolist()]
         require_finite(prediction.scores)

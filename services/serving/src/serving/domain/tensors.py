@@ -128,22 +128,23 @@ def outputs_of(signature: Signature) -> list[tuple[str, str, list[int]]]:
     if signature.task == "regression":
         return [("value", "FP64", [-1])]
     label = {"string": BYTES, "boolean": "BOOL"}.get(signature.outputs[0].type, "INT64")
-    return [("label", label, [-1]), ("score", "FP64", [-1]), ("probabilities", "FP64", [-1, len(signature.classes)])]
+    outputs = [("label", label, [-1]), ("score", "FP64", [-1]), ("probabilities", "FP64", [-1, len(signature.classes)])]
+    return outputs if signature.scored else outputs[:1]
 
 
 def tensors_of(signature: Signature, prediction: Prediction) -> list[Tensor]:
     """The answers as tensors, all of them: the values are those of the JSON answer, to the last bit."""
     described = outputs_of(signature)
-    if prediction.scores is None:
+    if signature.task == "regression":
         require_finite(prediction.values)
         arrays = [np.asarray(prediction.values, np.float64)]
     else:
-        require_finite(prediction.scores)
-        scores = np.asarray(prediction.scores, np.float64)
-        labels = signature.labels_of(prediction)
         texts = described[0][1] == BYTES
-        first = np.array(labels, object if texts else DTYPES[described[0][1]])
-        arrays = [first, scores[:, 1] if len(signature.classes) == 2 else scores.max(axis=1), scores]
+        arrays = [np.array(signature.labels_of(prediction), object if texts else DTYPES[described[0][1]])]
+        if prediction.scores is not None:
+            require_finite(prediction.scores)
+            scores = np.asarray(prediction.scores, np.float64)
+            arrays += [scores[:, 1] if len(signature.classes) == 2 else scores.max(axis=1), scores]
     return [Tensor(name, datatype, array) for (name, datatype, _), array in zip(described, arrays, strict=True)]
 
 

@@ -80,6 +80,8 @@ def _numbers(raw: bytes, kind: str) -> NDArray[Any]:
 def answer_of(prediction: Prediction) -> tuple[dict[str, Any], list[bytes]]:
     """A prediction for the way."""
     if prediction.scores is None:
+        if prediction.values.dtype.kind != "f":  # labels of a classifier that knows no probabilities
+            return {"values": prediction.values.tolist(), "shape": None}, []
         return {"values": None, "shape": None}, [np.asarray(prediction.values, np.float64).tobytes()]
     scores = np.ascontiguousarray(prediction.scores, np.float64)
     return {"values": prediction.values.tolist(), "shape": list(scores.shape)}, [scores.tobytes()]
@@ -88,8 +90,8 @@ def answer_of(prediction: Prediction) -> tuple[dict[str, Any], list[bytes]]:
 def prediction_of(header: dict[str, Any], body: bytes) -> Prediction:
     """The prediction back."""
     numbers = np.frombuffer(body, np.float64)
-    if header["shape"] is None:
+    if header["values"] is None:
         return Prediction(numbers, None)
     values = np.empty(len(header["values"]), object)
     values[:] = header["values"]
-    return Prediction(values, numbers.reshape(header["shape"]))
+    return Prediction(values, None if header["shape"] is None else numbers.reshape(header["shape"]))
