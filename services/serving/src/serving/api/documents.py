@@ -94,6 +94,25 @@ METADATA = _protocol(
     "What a deployment takes and answers",
     _object(name=_TEXT, versions=_array(_TEXT), platform=_TEXT, inputs=_array(_TENSOR), outputs=_array(_TENSOR)),
 )
+_CONFIGURED = _array(_object(name=_TEXT, data_type=_TEXT, dims=_array(_WHOLE)))
+CONFIG = _protocol(
+    "model_config",
+    "How a deployment is set up, as Triton says it",
+    _object(name=_TEXT, platform=_TEXT, backend=_TEXT, max_batch_size=_WHOLE, input=_CONFIGURED, output=_CONFIGURED),
+)
+_DURATION = _object(count=_WHOLE, ns=_WHOLE)
+_MODEL_STATS = _object(
+    name=_TEXT,
+    version=_TEXT,
+    last_inference=_WHOLE,
+    inference_count=_WHOLE,
+    inference_stats=_object(success=_DURATION, fail=_DURATION),
+)
+_ALL_STATS = _object(model_stats=_array(_MODEL_STATS))
+STATS = _protocol(
+    "model_stats", "What a deployment answered since its revision began to, as Triton says it", _ALL_STATS
+)
+ALL_STATS = _protocol("all_stats", "What all deployments of the project answered, as Triton says it", _ALL_STATS)
 INFER = {
     "post": _operation(
         "infer",

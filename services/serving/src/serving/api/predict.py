@@ -56,12 +56,23 @@ async def read(scope: Scope, receive: Receive) -> bytes:
 
 async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
     began = time.perf_counter()
-    table: Table = scope["state"]["parts"].table
-    live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
-    one = live.choose(scope["state"]["request_id"])
+    live, one = found(scope)
     arrays = await beside(len(content) > LARGE, _arrays, one, content)
     prediction = await asked(live, one, arrays, began, receive)
     return await beside(len(prediction.values) > MANY, _written, live, one, prediction)
+
+
+def found(scope: Scope) -> tuple[Live, Answering]:
+    """Who answers: the version that the path names, or one by weight.
+
+    Raises:
+        DeploymentNotFound, VersionNotServed: nobody.
+        ModelNotReady: nobody yet.
+    """
+    table: Table = scope["state"]["parts"].table
+    live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
+    version = scope["path_params"].get("version")
+    return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
 def _arrays(one: Answering, content: bytes) -> Arrays:
@@ -92,9 +103,12 @@ async def asked(live: Live, one: Answering, arrays: Arrays, began: float, receiv
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
         live.refused.inc()
+        one.tally.refused(time.perf_counter() - began)
         raise
-    live.seconds.observe(time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    live.seconds.observe(seconds)
     live.rows.inc(count)
+    one.tally.answered(count, seconds)
     return prediction
 
 

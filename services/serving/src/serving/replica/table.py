@@ -13,6 +13,7 @@ from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
 from serving.replica.residents import Resident
+from serving.replica.tallies import Tally
 
 SECONDS = Histogram(
     "trainyard_predict_seconds",
@@ -39,6 +40,7 @@ class Answering:
 
     target: Target
     resident: Resident
+    tally: Tally = field(default_factory=Tally, compare=False)
 
 
 @dataclass(frozen=True)
