@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from targets import SIGNATURE, digest, target
 
 from serving.domain import desired
 from serving.domain.desired import Desired, StateUnreadable
+from serving.domain.limits import Limits
 from serving.domain.revisions import File, NotServable, SignaturesDiffer, Target, is_same, require_alike
 from serving.domain.shares import choose
 
@@ -61,7 +63,17 @@ def test_models_of_one_deployment_take_the_same_columns() -> None:
 
 def test_what_is_served_survives_a_file() -> None:
     served = [Desired("demo", "late", uuid.UUID(int=1), 4, (target(1), target(2)))]
+    served.append(replace(served[0], limits=Limits(3, 9, None), is_pinned=True))
     assert desired.load(desired.dump(served)) == served
+    assert served[0].asks != served[1].asks
+
+
+def test_a_file_of_a_release_that_knew_no_limits_is_read() -> None:
+    served = [Desired("demo", "late", uuid.UUID(int=1), 4, (target(1),))]
+    document = json.loads(desired.dump(served))
+    for it in document["deployments"]:
+        del it["limits"], it["pinned"]
+    assert desired.load(json.dumps(document).encode()) == served
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import audit, errors, events, leases
 from kit.callers import Caller
 from serving.domain.deployments import Deployment, Part, Reference
+from serving.domain.limits import UNLIMITED, Limits
 from serving.domain.revisions import Target, is_same, require_alike
 from serving.store.deployments import DeploymentStore
 
@@ -52,28 +53,54 @@ async def resolve(registry: Resolver, project: str, models: Sequence[Part]) -> t
 
 
 async def change_models(
-    connection: AsyncConnection, caller: Caller, deployment: Deployment, models: Sequence[Part], now: Sequence[Target]
+    connection: AsyncConnection,
+    caller: Caller,
+    deployment: Deployment,
+    models: Sequence[Part],
+    now: Sequence[Target],
+    *,
+    limits: Limits | None = None,
+    is_pinned: bool | None = None,
 ) -> Deployment:
-    """Ask a deployment (locked) for models that mean `now`. What is asked for already changes nothing."""
-    if tuple(models) == deployment.models:
+    """Ask a deployment (locked) for models that mean `now`, and for limits, where None leaves them as they are.
+
+    What is asked for already changes nothing.
+    """
+    limits = deployment.limits if limits is None else limits
+    is_pinned = deployment.is_pinned if is_pinned is None else is_pinned
+    is_as_limited = (limits, is_pinned) == (deployment.limits, deployment.is_pinned)
+    if tuple(models) == deployment.models and is_as_limited:
         served = () if deployment.revision is None else deployment.revision.targets
         if is_same(now, served):
             return deployment
         # An alias has moved, and its event is still on its way: who waits must not be told of the model before.
         changed = await DeploymentStore(connection).begin_again(deployment)
     else:
-        changed = await DeploymentStore(connection).change(deployment, models)
+        changed = await DeploymentStore(connection).change(deployment, models, limits=limits, is_pinned=is_pinned)
         detail = {"models": [part.model for part in models], "generation": changed.generation}
+        if not is_as_limited:
+            detail |= {"limits": limits.to_json(), "pinned": is_pinned}
+            await leases.hint(connection, REPLICAS)
         await audit.record(connection, caller, "update", "deployment", deployment.name, detail)
     await leases.hint(connection, SERVICE)
     return changed
 
 
-async def add(connection: AsyncConnection, caller: Caller, name: str, models: Sequence[Part]) -> Deployment | None:
+async def add(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    models: Sequence[Part],
+    *,
+    limits: Limits = UNLIMITED,
+    is_pinned: bool = False,
+) -> Deployment | None:
     """A new deployment; None when there is one of that name by now."""
-    made = await DeploymentStore(connection).add(caller.project, name, models)
+    made = await DeploymentStore(connection).add(caller.project, name, models, limits=limits, is_pinned=is_pinned)
     if made is not None:
-        detail = {"models": [part.model for part in models]}
+        detail: dict[str, Any] = {"models": [part.model for part in models]}
+        if limits != UNLIMITED or is_pinned:
+            detail |= {"limits": limits.to_json(), "pinned": is_pinned}
         await audit.record(connection, caller, "create", "deployment", name, detail)
         await leases.hint(connection, SERVICE)
     return made

@@ -195,7 +195,7 @@ class Replica:
     def _is_due(self, desired: Desired) -> bool:
         live = self._table.of(desired.deployment)
         trouble = self._trouble.get(desired.deployment)
-        served = live is not None and live.desired.revision == desired.revision and not live.is_lost
+        served = live is not None and live.desired.asks == desired.asks and not live.is_lost
         waits = trouble is not None and time.monotonic() < trouble.next_at
         return not served and not waits and desired.deployment not in self._bringing
 

@@ -25,6 +25,8 @@ deployments = sa.Table(
     sa.Column("id", sa.Uuid, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("models", pg.JSONB, nullable=False),
+    sa.Column("limits", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("phase", sa.Text, nullable=False, server_default="pending"),
     _text("reason"),
     _text("message"),
