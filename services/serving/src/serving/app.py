@@ -15,7 +15,7 @@ from kit.db import make_engine
 from kit.reconcile import controller, every, first, listen
 from kit.tokens import load_signer, load_verifier
 from serving import actions
-from serving.api import deployments, inference, predict
+from serving.api import deployments, inference, mlflow, predict, v1
 from serving.api.state import Parts
 from serving.clients.registry import Registry
 from serving.reconcile import TTL, Reconciler, apply
@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> Service:
     for router in (deployments.router, audit.router(), events.router(issuers=SERVICES)):
         api.include_router(router)
     verifier = load_verifier(settings.public_keys_file, "serving")
-    raw = [*predict.routes(), *inference.routes()]
+    raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
     return assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
 
 

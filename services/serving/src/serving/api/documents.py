@@ -64,6 +64,55 @@ PREDICT = {
     ),
 }
 
+_ANY = _array({})
+_INSTANCES = {
+    **_object("instances", instances=_ANY, signature_name=_TEXT),
+    "example": {"instances": [{"carrier": "B6", "distance": 1069, "scheduled_at": "2013-07-04T17:00:00Z"}]},
+}
+V1 = {
+    "parameters": [_NAME],
+    "post": _operation(
+        "predict_v1",
+        "Ask a deployment as the first version of KServe's protocol does",
+        _object(predictions=_ANY),
+        tag="inference protocol",
+        failure=_ERROR,
+        body=_json(_INSTANCES),
+    ),
+}
+_SPLIT = _object("columns", "data", columns=_array(_TEXT), data=_array(_ANY), index=_ANY)
+_COLUMNS = {"type": "object", "additionalProperties": _ANY}
+_FORMS = {
+    "oneOf": [
+        _object(dataframe_split=_SPLIT),
+        _object(dataframe_records=_array(_ROW)),
+        _object(instances={"oneOf": [_ANY, _COLUMNS]}),
+        _object(inputs={"oneOf": [_ANY, _COLUMNS]}),
+    ],
+    "example": {"dataframe_split": {"columns": ["carrier", "distance"], "data": [["B6", 1069], ["UA", 719]]}},
+}
+_OF_MLFLOW = {"description": "Why not.", "content": _json(_object(error_code=_TEXT, message=_TEXT))}
+INVOCATIONS = {
+    "parameters": [_NAME],
+    "post": _operation(
+        "invocations",
+        "Ask a deployment as MLflow's scoring server is asked",
+        _object(predictions=_ANY),
+        tag="deployments",
+        failure=_OF_MLFLOW,
+        body={**_json(_FORMS), "text/csv": {"schema": _TEXT}},
+    ),
+}
+PING = {
+    "parameters": [_NAME],
+    "get": {
+        "tags": ["deployments"],
+        "operationId": "ping",
+        "summary": "Whether a deployment can answer, as MLflow's scoring server says it",
+        "responses": {"200": {"description": "It can: an empty line."}, "default": _OF_MLFLOW},
+    },
+}
+
 _TENSOR = _object(name=_TEXT, datatype=_TEXT, shape=_array(_WHOLE))
 _GIVEN = _object(
     "name",

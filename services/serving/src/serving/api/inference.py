@@ -10,7 +10,7 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from kit import bodies, errors, problems
+from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
@@ -18,7 +18,7 @@ from models.signature import Arrays, Prediction
 from serving.api import documents, encodings, strict
 from serving.api import inference_about as about
 from serving.api.predict import JSON, LARGE, LIMIT, MANY, asked, beside, found
-from serving.api.speaking import Answer, Handle, speaking
+from serving.api.speaking import Answer, Handle, refusal, speaking
 from serving.domain import tensors
 from serving.replica.table import Answering, Live
 
@@ -58,15 +58,9 @@ def routes() -> list[RawRoute]:
 
 
 def error_of(exc: Exception) -> Answer:
-    """An error as the protocol has it. What we did not expect says nothing of itself."""
-    status, headers, body = problems.problem_of(exc)
-    document = orjson.loads(body)
-    said = str(document.get("detail", document["title"]))
-    places = [f"{place['pointer']} {place['detail']}" for place in document.get("errors", ())]
-    if places:
-        said = f"{said} {'; '.join(places)}"
-    status = 400 if status == 422 else status
-    return status, {**headers, **JSON}, orjson.dumps({"error": said})
+    """An error as the protocol has it."""
+    status, headers, said = refusal(exc)
+    return status, headers, orjson.dumps({"error": said})
 
 
 async def _nothing(scope: Scope, receive: Receive) -> Answer:

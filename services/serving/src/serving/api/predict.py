@@ -13,7 +13,7 @@ from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models import rows
-from models.signature import Arrays, Prediction
+from models.signature import Arrays, Prediction, Signature
 from serving.api import documents, strict
 from serving.replica.table import Answering, Live, Table
 
@@ -25,6 +25,8 @@ MEMBERS = frozenset({"rows", "columns"})
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
+Read = Callable[[Signature, bytes], Arrays]
+Write = Callable[[Live, Answering, Prediction], bytes]
 
 
 class RequestInvalid(errors.Invalid): ...
@@ -38,7 +40,7 @@ def routes() -> list[RawRoute]:
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or say as a problem why not."""
     try:
-        body = await _answered(scope, receive, await read(scope, receive))
+        body = await answered(scope, receive, await read(scope, receive), _arrays, _written)
     except bodies.ClientGone:
         return
     except Exception as exc:  # noqa: BLE001 - the edge of this application: whatever it is, it becomes a problem
@@ -54,12 +56,13 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     return await bodies.read(scope, receive, limit=LIMIT)
 
 
-async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
+async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, write: Write) -> bytes:
+    """The answer to a body, which `read` makes arrays of and `write` an answer of the prediction."""
     began = time.perf_counter()
     live, one = found(scope)
-    arrays = await beside(len(content) > LARGE, _arrays, one, content)
+    arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
     prediction = await asked(live, one, arrays, began, receive)
-    return await beside(len(prediction.values) > MANY, _written, live, one, prediction)
+    return await beside(len(prediction.values) > MANY, write, live, one, prediction)
 
 
 def found(scope: Scope) -> tuple[Live, Answering]:
@@ -75,8 +78,8 @@ def found(scope: Scope) -> tuple[Live, Answering]:
     return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def _arrays(one: Answering, content: bytes) -> Arrays:
-    return rows.arrays_of(one.resident.signature, document_of(content))
+def _arrays(signature: Signature, content: bytes) -> Arrays:
+    return rows.arrays_of(signature, document_of(content))
 
 
 def _written(live: Live, one: Answering, prediction: Prediction) -> bytes:

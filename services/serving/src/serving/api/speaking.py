@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
+import orjson
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kit import bodies
+from kit import bodies, problems
 from serving.api import encodings
-from serving.api.predict import LARGE, beside
+from serving.api.predict import JSON, LARGE, beside
 
 Answer = tuple[int, dict[str, str], bytes]
 Handle = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -29,6 +30,18 @@ def speaking(handle: Handle, error_of: Callable[[Exception], Answer]) -> ASGIApp
         await bodies.answer(send, status, body, headers)
 
     return endpoint
+
+
+def refusal(exc: Exception) -> tuple[int, dict[str, str], str]:
+    """Status, headers and words of an error, for protocols that have a sentence for it and know no 422.
+
+    What we did not expect says nothing of itself.
+    """
+    status, headers, body = problems.problem_of(exc)
+    document = orjson.loads(body)
+    said = str(document.get("detail", document["title"]))
+    places = [f"{place['pointer']} {place['detail']}" for place in document.get("errors", ())]
+    return 400 if status == 422 else status, {**headers, **JSON}, f"{said} {'; '.join(places)}".rstrip()
 
 
 def _packing(scope: Scope) -> str | None:
