@@ -141,7 +141,12 @@ async def test_the_server_and_its_models_are_described(late: Serving) -> None:
     for path in ("/v2", "/v2/"):
         server = (await late.http.get(path)).json()
         assert server["name"] == "trainyard"
-        assert server["extensions"] == ["binary_tensor_data", "model_configuration", "statistics"]
+        assert server["extensions"] == [
+            "binary_tensor_data",
+            "model_configuration",
+            "model_repository",
+            "statistics",
+        ]
     assert (await late.http.get("/v2/health/live")).json() == {"live": True}
     assert (await late.http.get("/v2/health/ready")).json() == {"live": True, "ready": True}
     for path in ("/v2/models/late", "/v2/models/late/versions/1"):
@@ -261,3 +266,32 @@ async def test_what_is_not_there_is_said_in_the_protocol_s_shape(late: Serving) 
     assert (await late.http.post(INFER, json=wrong)).status_code == 400
     named = as_json(rows(2), outputs=[{"name": "nothing"}])
     assert "no output 'nothing'" in (await late.http.post(INFER, json=named)).json()["error"]
+
+
+async def test_the_repository_lists_what_answers_and_what_does_not_and_why(
+    serving: Serving, registry: Registry
+) -> None:
+    registry.register("late", trained())
+    registry.register("late", trained(seed=1))
+    await serving.deploy("late", [{"model": "late@1", "weight": 1}, {"model": "late@2", "weight": 1}])
+    registry.register("broken", trained(seed=2))
+    for digest in {it["digest"] for it in registry.versions[("demo", "broken")][1]["formats"]}:
+        registry.contents[digest] = b"something else"
+    await serving.put("broken", "broken")
+    await serving.settled("broken", "failed")
+
+    async def index(content: bytes = b"", **of: str) -> Any:
+        answer = await serving.http.post("/v2/repository/index", content=content, headers=serving.headers(**of))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    broken, *ready = await index()
+    assert ready == [{"name": "late", "version": it, "state": "READY", "reason": ""} for it in ("1", "2")]
+    assert (broken["name"], broken["version"], broken["state"]) == ("broken", "1", "UNAVAILABLE")
+    assert "model.onnx of broken@1 is sha256:" in broken["reason"]
+    assert await index(b'{"ready": true}') == ready
+    assert await index(b'{"ready": false}') == [broken, *ready]
+    assert await index(project="other") == []
+    for wrong in (b"[]", b'{"ready": 1}', b"{"):
+        answer = await serving.http.post("/v2/repository/index", content=wrong)
+        assert (answer.status_code, list(answer.json())) == (400, ["error"])

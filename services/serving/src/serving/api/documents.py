@@ -162,6 +162,19 @@ STATS = _protocol(
     "model_stats", "What a deployment answered since its revision began to, as Triton says it", _ALL_STATS
 )
 ALL_STATS = _protocol("all_stats", "What all deployments of the project answered, as Triton says it", _ALL_STATS)
+_ENTRY = _object(name=_TEXT, version=_TEXT, state={"enum": ["READY", "LOADING", "UNAVAILABLE"]}, reason=_TEXT)
+INDEX = {
+    "post": {
+        **_operation(
+            "repository_index",
+            "The project's deployments, and which versions of them answer here",
+            _array(_ENTRY),
+            tag="inference protocol",
+            failure=_ERROR,
+        ),
+        "requestBody": {"required": False, "content": _json({"type": "object", "properties": {"ready": _FLAG}})},
+    }
+}
 INFER = {
     "post": _operation(
         "infer",

@@ -15,7 +15,7 @@ from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
-from serving.api import documents, encodings, strict
+from serving.api import documents, encodings, repository, strict
 from serving.api import inference_about as about
 from serving.api.predict import JSON, LARGE, LIMIT, MANY, asked, beside, found
 from serving.api.speaking import Answer, Handle, refusal, speaking
@@ -38,6 +38,7 @@ def routes() -> list[RawRoute]:
         (get, "/v2/", about.server, {}),
         (get, "/v2/health/live", about.live, documents.LIVE),
         (get, "/v2/health/ready", about.ready, documents.READY),
+        (post, "/v2/repository/index", repository.index, documents.INDEX),
         # Before the paths of models: one that is named so is described at its version's path.
         (get, "/v2/models/stats", about.all_stats, documents.ALL_STATS),
     ]

@@ -21,7 +21,7 @@ from serving.replica.table import Answering, Live, Table
 SERVER = {
     "name": "trainyard",
     "version": version("trainyard-serving"),
-    "extensions": ["binary_tensor_data", "model_configuration", "statistics"],
+    "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
 }
 NANOSECONDS = 10**9
 

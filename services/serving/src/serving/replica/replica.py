@@ -115,6 +115,15 @@ class Replica:
             return {"desired": "unknown"}
         return None if self._is_through else {"desired": "loading"}
 
+    def listed(self, project: str) -> list[tuple[Desired, Live | None, str]]:
+        """A project's deployments as they are wanted, what answers for each here, and why that is something else."""
+        troubles = {key: it.message for key, it in self._trouble.items()}
+        return [
+            (it, self._table.of(it.deployment), troubles.get(it.deployment, ""))
+            for it in sorted(self._desired, key=lambda it: it.name)
+            if it.project == project
+        ]
+
     async def run(self, *, poll: float, wakeup: asyncio.Event, stop: asyncio.Event) -> None:
         """Until `stop` is set."""
         await asyncio.to_thread(self._files.prepare)
