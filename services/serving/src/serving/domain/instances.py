@@ -92,7 +92,7 @@ def plain(answers: Sequence[Mapping[str, Any]]) -> list[Any]:
 def _of_list(signature: Signature, instances: Any, pointer: str) -> Arrays:
     if not isinstance(instances, list) or not instances:
         raise _wrong(pointer, "must be an array with at least one instance")
-    with _pointing("#/rows", pointer):
+    with pointing("#/rows", pointer):
         if signature.task == "tensors" or isinstance(instances[0], dict):
             return rows.arrays_of(signature, {"rows": instances})
         if len(signature.inputs) == 1:
@@ -103,7 +103,7 @@ def _of_list(signature: Signature, instances: Any, pointer: str) -> Arrays:
 def _of_split(signature: Signature, split: Any) -> Arrays:
     if not isinstance(split, dict) or not split.keys() <= {"columns", "data", "index"}:
         raise _wrong("#/dataframe_split", "must be an object of columns, data and perhaps index")
-    with _pointing("#/columns", "#/dataframe_split/columns"), _pointing("#/rows", "#/dataframe_split/data"):
+    with pointing("#/columns", "#/dataframe_split/columns"), pointing("#/rows", "#/dataframe_split/data"):
         return rows.arrays_of(signature, {"columns": split.get("columns"), "rows": split.get("data")})
 
 
@@ -116,7 +116,7 @@ def _of_columns(signature: Signature, columns: Mapping[str, Any], pointer: str) 
         raise _wrong(pointer, f"may have {rows.MAX_ROWS} rows at most")
     names = list(columns)
     turned = zip(*columns.values(), strict=True)
-    with _pointing("#/columns", pointer), _pointing("#/rows", pointer):
+    with pointing("#/columns", pointer), pointing("#/rows", pointer):
         if signature.task == "tensors":
             return rows.arrays_of(signature, {"rows": [dict(zip(names, row, strict=True)) for row in turned]})
         return rows.arrays_of(signature, {"columns": names, "rows": [list(row) for row in turned]})
@@ -130,7 +130,7 @@ def _require_members(document: Any, known: Sequence[str]) -> None:
 
 
 @contextmanager
-def _pointing(ours: str, theirs: str) -> Iterator[None]:
+def pointing(ours: str, theirs: str) -> Iterator[None]:
     """Mistakes are said at their places in the body that came."""
     try:
         yield
