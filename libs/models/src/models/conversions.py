@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.algebra.onnx_ops import (
     OnnxAdd,
     OnnxCast,
@@ -24,6 +25,7 @@ from skl2onnx.algebra.onnx_ops import (
     OnnxSub,
     OnnxWhere,
 )
+from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.shape_calculator import (
     calculate_linear_classifier_output_shapes,
@@ -52,7 +54,7 @@ TENSORS = {
 def onnx_of(pipeline: Any, signature: Signature) -> bytes:
     """The pipeline as ONNX; whatever it raises means that there is no twin."""
     _register()
-    options = {id(pipeline[-1]): {"zipmap": False}} if signature.task == "classification" else None
+    options = {id(pipeline[-1]): _options_of(pipeline[-1])} if signature.task == "classification" else None
     model = convert_sklearn(
         pipeline,
         name="trainyard",
@@ -65,6 +67,13 @@ def onnx_of(pipeline: Any, signature: Signature) -> bytes:
     model.metadata_props.add(key="trainyard.columns", value=json.dumps(signature.names))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _options_of(classifier: Any) -> dict[str, bool]:
+    """Scores as an array, and not as a list of dictionaries; some converters know no other way, and no option."""
+    operator = sklearn_operator_name_map.get(type(classifier))
+    known = {} if operator is None else get_converter(operator).get_allowed_options() or {}
+    return {"zipmap": False} if "zipmap" in known else {}
 
 
 class _Plain:
