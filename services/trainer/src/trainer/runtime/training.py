@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -197,7 +198,9 @@ def _report_curves(pipeline: Any, reporter: Reporter) -> None:
 
 def _predicted(model: SkopsModel, task: Task) -> Prediction:
     try:
-        prediction = model.predict(task.held_out.arrays)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a number that is none, which is looked for below
+            prediction = model.predict(task.held_out.arrays)
     except (ValueError, AttributeError) as error:
         hint = "Choose another estimator, or other parameters."
         raise UserMistake(f"The fitted estimator cannot answer for the rows held out: {error}", hint) from error
