@@ -83,7 +83,9 @@ def operation_of(method: str, path: str) -> Operation:
 def body_limit(method: str, path: str, media_type: str) -> int | None:
     """How many bytes a request to a service may carry, or None: that service streams it, and limits it itself."""
     match _segments(path):
-        case ["v1", "uploads"] | ["v1", "models", _, "files"] if method == "POST":
+        case ["v1", "uploads"] if method == "POST":
+            return None
+        case ["v1", "models", _, "blobs", _] if method == "PUT":
             return None
         case ["v1", "datasets", _, "versions"] if method == "POST" and not _is_json(media_type):
             return None
