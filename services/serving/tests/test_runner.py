@@ -96,6 +96,18 @@ def test_labels_without_scores_survive_the_way(labels: np.ndarray[Any, Any]) -> 
     assert prediction.scores is None
 
 
+def test_tensors_survive_the_way() -> None:
+    words, none = np.empty((2, 1), object), np.empty((0, 3), object)
+    words[:, 0] = [b"", b"\xff\0"]
+    tensors = {"words": words, "none": none, "one": np.array(7), "flags": np.array([[True], [False]])}
+    header, parts = frames.answer_of(Prediction(np.empty(0), None, tensors))
+    found = frames.prediction_of(orjson.loads(orjson.dumps(header)), b"".join(parts)).tensors
+    assert found is not None
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+
+
 def test_no_frame_is_larger_than_ours() -> None:
     with pytest.raises(frames.FrameInvalid):
         frames.sizes(b"\xff" * frames.HEAD.size)

@@ -6,7 +6,7 @@ float32 holds whole numbers to 2^24 exactly), strings as object arrays of `str` 
 microseconds since 1970 in UTC (missing: the smallest int64).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -31,10 +31,23 @@ class Prediction(NamedTuple):
 
     `values` [rows]: classes, or numbers of a regression. `scores` [rows, classes]: probabilities in the order of the
     signature's classes; None for a regression, and for a classifier that knows no probabilities.
+    `tensors`: the outputs of a model of tensors by name, which has nothing but these.
     """
 
     values: NDArray[Any]
     scores: NDArray[Any] | None
+    tensors: Mapping[str, NDArray[Any]] | None = None
+
+    @property
+    def size(self) -> int:
+        """How much there is to write: rows, or elements of tensors."""
+        return len(self.values) if self.tensors is None else sum(array.size for array in self.tensors.values())
+
+    def part(self, start: int, end: int) -> "Prediction":
+        """The answers to some of the rows."""
+        if self.tensors is not None:
+            return Prediction(self.values, None, {name: array[start:end] for name, array in self.tensors.items()})
+        return Prediction(self.values[start:end], None if self.scores is None else self.scores[start:end])
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,14 @@ class Signature:
             "task": self.task,
             "classes": list(self.classes),
         }
+
+    def rows_in(self, arrays: Arrays) -> int:
+        """How many answers a request asks for."""
+        return len(next(iter(arrays.values())))
+
+    def joins(self, arrays: Arrays) -> Hashable:
+        """Requests of which this is equal can be answered in one call: all of them."""
+        return True
 
     def answers_of(self, prediction: Prediction) -> list[dict[str, Any]]:
         """One JSON object per row: `{"value"}`, `{"label", "score"}`, or `{"label"}` of a model without probabilities.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from kit import errors
-from models.signature import Signature
+from models.tensor_signature import signature_of_json
 
 SERVED = ("onnx", "skops")
 """The formats that a replica can load, the best first."""
@@ -56,7 +56,7 @@ class Target:
         if chosen is None:
             raise NotServable(f"{named} has no form that can be served, which are {' and '.join(SERVED)}.")
         try:
-            Signature.from_json(found["signature"])
+            signature_of_json(found["signature"])
         except errors.Invalid as exc:
             raise NotServable(f"The signature of {named} is not understood: {exc.detail}") from None
         return cls(
