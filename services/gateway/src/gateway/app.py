@@ -18,9 +18,10 @@ from gateway.api.document import ApiDocument
 from gateway.api.proxy import Proxy
 from gateway.api.state import Parts, Rules
 from gateway.clients.discovery import Discovery, Resolve, addresses_of
+from gateway.clients.http import clients
 from gateway.clients.services import Services
 from gateway.clients.shared_limits import SharedLimits
-from gateway.clients.upstreams import Upstreams, session
+from gateway.clients.upstreams import Upstreams
 from gateway.domain.access import Trust
 from gateway.domain.limits import Buckets, Places, Rate
 from gateway.domain.requests import ROUTES
@@ -70,9 +71,9 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
         ring = KeyRing(engine, trust, _file(settings))
         ring.remember()
         KEYS_AGE.set_function(lambda: ring.age.total_seconds())
-        async with session(answer_within=timedelta(seconds=settings.answer_seconds)) as client:
-            upstreams = Upstreams(settings.urls(), client)
-            discovery = Discovery(upstreams.pools, client, resolve)
+        async with clients(answer_within=timedelta(seconds=settings.answer_seconds)) as both:
+            upstreams = Upstreams(settings.urls(), both)
+            discovery = Discovery(upstreams.pools, both.session, resolve)
             await discovery.begin()
             services = Services(upstreams, signer)
             document = ApiDocument(services, api.openapi())

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.actions import SERVICE
 from gateway.api.state import Parts
 from gateway.domain.access import KeyNotAccepted, caller_of
-from gateway.domain.keys import ApiKey, read_key
+from gateway.domain.keys import read_key
 from gateway.domain.limits import Buckets, Places, Verdict
 from gateway.domain.requests import is_inference_protocol, operation_of
 from kit import errors
@@ -36,19 +36,20 @@ class Admission:
 
     async def authenticate(self, scope: Scope, token: str) -> Caller:
         """Whose key this is, if it may do what is asked, now."""
-        key = read_key(token)
-        if key is None:
+        parts: Parts = scope["state"]["parts"]
+        operation = operation_of(scope["method"], scope["path"])
+        grant = parts.ring.recall(token, operation)
+        key = read_key(token) if grant is None else None
+        if grant is None and key is None:
             raise KeyNotAccepted("This is not an API key.")
         try:
-            return await self._admit(scope, key)
+            if key is not None:
+                grant = await parts.ring.admit(key, operation)
+            assert grant is not None
+            self._let_in(scope, grant.key_id)
         except errors.Error as exc:
             REFUSED.labels(code_of(type(exc))).inc()
             raise
-
-    async def _admit(self, scope: Scope, key: ApiKey) -> Caller:
-        parts: Parts = scope["state"]["parts"]
-        grant = await parts.ring.admit(key, operation_of(scope["method"], scope["path"]))
-        self._let_in(scope, grant.key_id)
         scope["state"]["grant"] = grant
         return caller_of(grant, SERVICE)
 

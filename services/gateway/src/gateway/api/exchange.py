@@ -1,13 +1,16 @@
 """A client's side of a proxied request: its body as it arrives, the news that it left, and the answer."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
+from types import TracebackType
 
 from starlette.types import Receive, Send
 
 from kit import errors
 from kit.bodies import ClientGone
+
+PROMPT = 0.02
+"""Seconds for which nobody watches whether the client is still there: most answers are back by then."""
 
 
 class Incoming:
@@ -42,6 +45,11 @@ class Incoming:
                 yield part
         self._whole.set()
 
+    async def whole(self) -> bytes:
+        """All of it, where that is little."""
+        parts = [part async for part in self.parts()]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def is_empty(self) -> None:
         """There is no body, so that nobody will read it."""
         self._whole.set()
@@ -50,22 +58,11 @@ class Incoming:
         """The last byte of the answer is on its way; from here on it is no matter when the client leaves."""
         self._answered = True
 
-    @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> "Watched":
         """Cancel what is done inside as soon as the client has left. Raises ClientGone then."""
-        work = asyncio.current_task()
-        assert work is not None
-        watcher = asyncio.create_task(self._watch(work))
-        try:
-            yield
-        except asyncio.CancelledError:
-            if isinstance(self.failure, ClientGone) and work.uncancel() == 0:
-                raise self.failure from None
-            raise
-        finally:
-            watcher.cancel()
+        return Watched(self)
 
-    async def _watch(self, work: "asyncio.Task[object]") -> None:
+    async def watch(self, work: "asyncio.Task[object]") -> None:
         # Only one may wait for messages at a time: first the reader of the body, then we.
         await self._whole.wait()
         while (await self._receive())["type"] != "http.disconnect":
@@ -73,6 +70,33 @@ class Incoming:
         if not self._answered:
             self.failure = ClientGone()
             work.cancel()
+
+
+class Watched:
+    """What `Incoming.watched` gives. A task that waits for the news is made only where an answer takes its time."""
+
+    __slots__ = ("_incoming", "_later", "_watcher", "_work")
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        work = asyncio.current_task()
+        assert work is not None
+        self._work: asyncio.Task[object] = work
+        self._later = asyncio.get_running_loop().call_later(PROMPT, self._begin)
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._incoming.watch(self._work))
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self._later.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        failure = self._incoming.failure
+        if kind is asyncio.CancelledError and isinstance(failure, ClientGone) and self._work.uncancel() == 0:
+            raise failure from None
 
 
 def too_large(limit: int) -> errors.TooLarge:

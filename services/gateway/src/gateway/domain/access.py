@@ -65,6 +65,11 @@ class Grant:
         ceiling = max((_CEILING[scope] for scope in self.scopes), key=_rank)
         return min(self.key_role, self.member_role, ceiling, key=_rank)
 
+    @cached_property
+    def lets(self) -> frozenset[Operation]:
+        """What its scopes let it do."""
+        return frozenset(operation for scope in self.scopes for operation in _LETS[scope])
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -101,7 +106,7 @@ class Snapshot:
             raise KeyNotAccepted("The API key is not known, or was revoked.")
         if grant.expires_at is not None and grant.expires_at <= now:
             raise KeyNotAccepted("The API key has expired.")
-        if not any(operation in _LETS[scope] for scope in grant.scopes):
+        if operation not in grant.lets:
             held = ", ".join(sorted(grant.scopes))
             raise ScopeMissing(f"The API key's scopes ({held}) do not let it do this.")
         return grant

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 # The only paths that leave the gateway. A service's /internal and /metrics are no entry, so that nobody reaches them.
 ROUTES: Mapping[tuple[str, str], str] = {
@@ -38,6 +39,11 @@ class Operation(enum.Enum):
 OFFLINE = frozenset({Operation.ORIENT, Operation.PREDICT, Operation.DESCRIBE})
 
 
+# What is asked again and again is not worked out again and again.
+_remembered = lru_cache(maxsize=512)
+
+
+@_remembered
 def service_of(path: str) -> str | None:
     """The service behind a path, or None: then the gateway answers itself."""
     segments = _segments(path)
@@ -54,6 +60,7 @@ def is_inference_protocol(path: str) -> bool:
     return segments[:1] == [INFERENCE] or _is_v1(segments)
 
 
+@_remembered
 def operation_of(method: str, path: str) -> Operation:
     """What a request does, as far as the scopes of a key are concerned. In doubt, the most."""
     reads = method in SAFE
@@ -80,6 +87,7 @@ def operation_of(method: str, path: str) -> Operation:
             return Operation.READ if reads else Operation.WRITE
 
 
+@_remembered
 def body_limit(method: str, path: str, media_type: str) -> int | None:
     """How many bytes a request to a service may carry, or None: that service streams it, and limits it itself."""
     match _segments(path):
