@@ -19,6 +19,9 @@ from kit.testing import eventually
 from models.signature import Arrays, Prediction
 from serving.api.predict import LIMIT, beside, predict
 from serving.domain.desired import Desired
+from serving.domain.limits import Limits
+from serving.replica.lanes import Lane
+from serving.replica.pace import Pace
 from serving.replica.table import Answering, Live, Table
 from trainyard.results import Answer
 
@@ -187,9 +190,13 @@ class Slow:
         self.asked = asyncio.Event()
         self.was_given_up = False
         self.is_lost = False
+        self.pace: Pace | None = None
 
     def is_quick(self, rows: int) -> bool:
         return False
+
+    def lane(self, limits: Limits) -> Lane:
+        raise AssertionError("it is asked without one")
 
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         self.asked.set()

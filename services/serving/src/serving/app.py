@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,10 +20,12 @@ from serving.api import deployments, inference, mlflow, predict, v1
 from serving.api.state import Parts
 from serving.clients.registry import Registry
 from serving.reconcile import TTL, Reconciler, apply
-from serving.replica.children import Limits, Runners
+from serving.replica.children import ChildLimits
 from serving.replica.files import Files
+from serving.replica.lanes import Queueing
 from serving.replica.replica import Replica
 from serving.replica.residents import Loader
+from serving.replica.runners import Runners
 from serving.replica.table import Table
 from serving.settings import Settings
 from serving.store.deployments import DeploymentStore
@@ -38,7 +41,7 @@ KEPT_REVISIONS = 50
 RESTORE = 10.0
 """Seconds that the first requests wait at most for what was served last."""
 THREADS = 2
-"""On which models are asked that take too long for the event loop."""
+"""On which models are asked that take too long for the event loop, where there are so many cores."""
 
 
 def create_app(settings: Settings) -> Service:
@@ -49,9 +52,10 @@ def create_app(settings: Settings) -> Service:
             registry = Registry(ServiceClient(http, load_signer(settings.private_key_file), "registry"))
             table = Table()
             files = Files(settings.work_dir, registry, largest=settings.model_bytes)
-            limits = Limits(settings.runner_memory_bytes, settings.runner_load, settings.runner_predict)
-            runners = Runners(limits, waiting=settings.waiting_requests)
-            loader = Loader(files, runners, waiting=settings.waiting_requests, threads=THREADS)
+            limits = ChildLimits(settings.runner_memory_bytes, settings.runner_load, settings.runner_predict)
+            queueing = Queueing(settings.waiting_requests, settings.queue_seconds)
+            runners = Runners(limits, queueing=queueing)
+            loader = Loader(files, runners, queueing=queueing, threads=threads())
             replica = Replica(engine, table, files, loader, runners)
             wakeup = asyncio.Event()
 
@@ -75,6 +79,11 @@ def create_app(settings: Settings) -> Service:
     verifier = load_verifier(settings.public_keys_file, "serving")
     raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
     return assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
+
+
+def threads() -> int:
+    """No more than cores: two models on one would each take twice as long, and their fairness is only ours in turns."""
+    return min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 async def loops(settings: Settings, stop: asyncio.Event) -> None:

@@ -32,6 +32,9 @@ class Settings(KitSettings):
     waiting_requests: PositiveInt = 256
     """Requests that may wait for one model; more are told to come again."""
 
+    queue_seconds: PositiveFloat = 1.0
+    """How long a request waits for its model that sends no X-Request-Timeout; one that would take longer is refused."""
+
     runner_memory_bytes: PositiveInt = 4 << 30
     """Of the child that runs a project's models which need scikit-learn."""
 

@@ -17,7 +17,7 @@ from models import rows
 from models.signature import Arrays, Prediction
 from serving.api import documents, encodings, repository, strict
 from serving.api import inference_about as about
-from serving.api.predict import JSON, LARGE, LIMIT, MANY, asked, beside, found
+from serving.api.predict import JSON, LARGE, LIMIT, MANY, admitted, asked, beside, found
 from serving.api.speaking import Answer, Handle, refusal, speaking
 from serving.domain import tensors
 from serving.replica.table import Answering, Live
@@ -73,10 +73,11 @@ async def _infer(scope: Scope, receive: Receive) -> Answer:
     body = await bodies.read(scope, receive, limit=LIMIT)
     began = time.perf_counter()
     live, one = found(scope)
+    until = await admitted(scope, live, one)
     # A packed body may be any size: what it unpacks to is not known yet.
     is_much = len(body) > LARGE or "content-encoding" in headers
     request, arrays = await beside(is_much, _read, headers, body, one)
-    prediction = await asked(live, one, arrays, began, receive)
+    prediction = await asked(live, one, arrays, began, receive, until)
     identity = request.id or scope["state"]["request_id"]
     return await beside(len(prediction.values) > MANY, _written, live, one, request, prediction, identity)
 

@@ -14,7 +14,7 @@ from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models import rows
 from models.signature import Arrays, Prediction, Signature
-from serving.api import documents, strict
+from serving.api import deadlines, documents, strict
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
@@ -60,8 +60,9 @@ async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, w
     """The answer to a body, which `read` makes arrays of and `write` an answer of the prediction."""
     began = time.perf_counter()
     live, one = found(scope)
+    until = await admitted(scope, live, one)
     arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
-    prediction = await asked(live, one, arrays, began, receive)
+    prediction = await asked(live, one, arrays, began, receive, until)
     return await beside(len(prediction.values) > MANY, write, live, one, prediction)
 
 
@@ -98,11 +99,31 @@ async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) 
     return await asyncio.to_thread(work, *given) if is_much else work(*given)
 
 
-async def asked(live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive) -> Prediction:
-    """The model's answers, accounted to its revision."""
+async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
+    """When the client stops waiting, if it says so. Before anything is parsed: to refuse must cost next to nothing.
+
+    Raises:
+        Overloaded: the model would not come to it in time.
+        DeadlineExceeded: the loop did not.
+        TimeoutInvalid: the client says something that is no time.
+    """
+    until = deadlines.until(scope)
+    try:
+        await one.admit(until)
+    except errors.Error:
+        live.refused.inc()
+        one.tally.refused(0.0)
+        raise
+    return until
+
+
+async def asked(
+    live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive, until: float | None = None
+) -> Prediction:
+    """The model's answers, accounted to its revision. `until` is what `admitted` said."""
     count = len(next(iter(arrays.values())))
     try:
-        work = one.resident.predict(arrays, count)
+        work = one.predict(arrays, count, until)
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
         live.refused.inc()

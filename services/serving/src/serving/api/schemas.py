@@ -51,7 +51,7 @@ class LimitsIn(_In):
     """What is left out is as the process is set."""
 
     concurrency: Annotated[int, Field(ge=1, le=BUSIEST, strict=True)] | None = None
-    """Requests that its models work on at one time, in each process."""
+    """Requests that each of its models works on at one time, in each process."""
     waiting: Annotated[int, Field(ge=0, le=LONGEST, strict=True)] | None = None
     """Requests that may wait for them, in each process; more get 503."""
     memory_bytes: Annotated[int, Field(ge=LEAST_MEMORY, le=MOST_MEMORY, strict=True)] | None = None

@@ -10,7 +10,7 @@ class Limits:
     """None: as the process is set."""
 
     concurrency: int | None = None
-    """Requests that its models work on at one time."""
+    """Requests that each of its models works on at one time."""
     waiting: int | None = None
     """Requests that may wait for them."""
     memory_bytes: int | None = None

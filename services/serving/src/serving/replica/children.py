@@ -10,16 +10,14 @@ import socket
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from kit import errors
 from kit.reconcile import first
-from models.signature import Arrays, Prediction, Signature
-from serving.domain.revisions import Target
-from serving.replica.lanes import Lane
+from models.signature import Arrays, Prediction
+from serving.replica.turns import Turns
 from serving.runner import frames
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ FAILURES: dict[str, type[errors.Error]] = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChildLimits:
     """What a child may use."""
 
     memory: int
@@ -83,9 +81,11 @@ class _Asked:
 class Runner:
     """A child of a project. A task of its own starts it, and starts it again when it breaks off."""
 
-    def __init__(self, limits: Limits, *, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self, limits: ChildLimits, *, command: tuple[str, ...] = COMMAND) -> None:
         self._limits = limits
         self._command = command
+        self.turns = Turns(1)
+        """A child answers one at a time: whose model is next."""
         self._models: dict[str, dict[str, Any]] = {}
         self._loaded: set[str] = set()  # in this life of the child
         self._pending: dict[int, _Asked] = {}
@@ -287,98 +287,3 @@ def _checked(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes
     if header["ok"]:
         return header, body
     raise FAILURES[header["kind"]](header["detail"])
-
-
-class InChild:
-    """A model in a runner child."""
-
-    def __init__(self, signature: Signature, runner: Runner, model: str, *, waiting: int) -> None:
-        self.signature = signature
-        self._runner = runner
-        self._model = model
-        self._lane = Lane(self._ask, waiting=waiting)
-
-    @property
-    def is_lost(self) -> bool:
-        return not self._runner.has(self._model)
-
-    def is_quick(self, rows: int) -> bool:
-        return False
-
-    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
-        return await self._lane.predict(arrays, rows)
-
-    async def _ask(self, arrays: Arrays) -> Prediction:
-        return await self._runner.predict(self._model, arrays)
-
-    async def close(self) -> None:
-        await self._lane.drain()
-        self._runner.unload(self._model)
-
-
-class Runners:
-    """The runner children of this process: one for each project that needs one.
-
-    A model that did not come through its load gets a child of its own for the next one, which is kept if it does;
-    so does whatever is to be loaded while a load in the project's child is stuck.
-    """
-
-    def __init__(self, limits: Limits, *, waiting: int, command: tuple[str, ...] = COMMAND) -> None:
-        self._limits = limits
-        self._waiting = waiting
-        self._command = command
-        self._of: dict[str, list[Runner]] = {}
-        self._suspects: set[tuple[str, str]] = set()
-
-    async def load(self, project: str, target: Target, path: Path) -> InChild:
-        suspect = (project, target.file.digest)
-        alone = suspect in self._suspects
-        runner = self._fresh(project) if alone else self._shared(project)
-        model = f"{target.file.digest} {next(_NAMES)}"
-        order = {
-            "path": str(path),
-            "digest": target.file.digest,
-            "signature": dict(target.signature),
-            "example": [dict(row) for row in target.example[:1]],
-        }
-        try:
-            await runner.load(model, order)
-        except RunnerGone:
-            self._suspects.add(suspect)
-            raise
-        finally:
-            if alone and runner.is_empty:
-                self._of[project].remove(runner)
-                await runner.close()
-        self._suspects.discard(suspect)
-        return InChild(Signature.from_json(target.signature), runner, model, waiting=self._waiting)
-
-    def _fresh(self, project: str) -> Runner:
-        runner = Runner(self._limits, command=self._command)
-        self._of.setdefault(project, []).append(runner)
-        return runner
-
-    def _shared(self, project: str) -> Runner:
-        return next((it for it in self.of(project) if not it.is_stuck), None) or self._fresh(project)
-
-    def of(self, project: str) -> list[Runner]:
-        """The project's children."""
-        return self._of.get(project, [])
-
-    async def close_idle(self) -> None:
-        """End the children that run no model any more."""
-        for project, runners in list(self._of.items()):
-            for runner in [runner for runner in runners if runner.is_empty]:
-                runners.remove(runner)
-                await runner.close()
-            if not runners:
-                del self._of[project]
-
-    async def close(self) -> None:
-        for runners in self._of.values():
-            for runner in runners:
-                await runner.close()
-        self._of.clear()
-
-
-_NAMES = itertools.count(1)

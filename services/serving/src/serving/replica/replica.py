@@ -28,9 +28,10 @@ from serving.domain.desired import Desired, StateUnreadable, dump, load
 from serving.domain.observations import Observation
 from serving.domain.revisions import Target
 from serving.replica.asking import Asking
-from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone, Runners
+from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone
 from serving.replica.files import Files, ModelTooLarge
 from serving.replica.residents import Loader, Resident, identity_of
+from serving.replica.runners import Runners
 from serving.replica.table import Answering, Live, Table
 from serving.store.deployments import DeploymentStore
 from serving.store.replicas import ReplicaStore
@@ -217,7 +218,11 @@ class Replica:
     async def _load(self, desired: Desired) -> None:
         said = {"deployment": desired.name, "revision": desired.revision}
         try:
-            answering = [Answering(target, await self._resident(desired.project, target)) for target in desired.targets]
+            residents = [await self._resident(desired.project, target) for target in desired.targets]
+            answering = [
+                Answering(target, resident, lane=resident.lane(desired.limits))
+                for target, resident in zip(desired.targets, residents, strict=True)
+            ]
             if desired not in self._desired:
                 return
             # Before it answers: what was once said to be served is served after a restart too.

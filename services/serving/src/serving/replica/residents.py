@@ -1,12 +1,13 @@
 """Models in memory: loaded from verified bytes, warmed, and asked where their cost belongs.
 
 A model that answers within a fraction of a millisecond is asked on the event loop; a thread would cost more than the
-model. Everything slower goes through a lane to a thread, or to the child that runs what needs scikit-learn.
+model. Everything slower goes through a lane to a thread, or to the child that runs what needs scikit-learn: one lane
+for each deployment that asks, and all of them in turns.
 """
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,17 @@ from typing import Protocol
 from models.onnx_models import OnnxModel
 from models.runners import Runner
 from models.signature import Arrays, Prediction, Signature
+from models.tensor_signature import AnySignature
+from serving.domain.costs import Cost
+from serving.domain.limits import Limits
 from serving.domain.revisions import Target
 from serving.replica.children import ModelFailed
 from serving.replica.files import Files
-from serving.replica.lanes import Lane
-from serving.runner.warming import warm
+from serving.replica.lanes import Lane, Queueing
+from serving.replica.pace import Pace
+from serving.replica.timing import cost_of
+from serving.replica.turns import Turns
+from serving.runner.warming import example_of, warm
 
 ON_LOOP = 200e-6
 """Seconds of computing that a request may take on the event loop."""
@@ -28,7 +35,9 @@ ON_LOOP = 200e-6
 class Resident(Protocol):
     """A model that can be asked."""
 
-    signature: Signature
+    signature: AnySignature
+    pace: Pace | None
+    """Of the loop that it is asked on when it is quick."""
 
     @property
     def is_lost(self) -> bool:
@@ -39,8 +48,12 @@ class Resident(Protocol):
         """Whether it answers so soon that nothing else can happen meanwhile."""
         ...
 
+    def lane(self, limits: Limits) -> Lane:
+        """A queue in front of it, for one that asks."""
+        ...
+
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
-        """The answers, one for each row."""
+        """The answers, one for each row, of what is quick or has waited in a lane."""
         ...
 
     async def close(self) -> None:
@@ -54,31 +67,53 @@ class Children(Protocol):
     async def load(self, project: str, target: Target, path: Path) -> Resident: ...
 
 
+class Threads:
+    """Where models of this process are asked that take too long for the loop, and the loop for those that do not."""
+
+    def __init__(self, count: int, queueing: Queueing) -> None:
+        self.queueing = queueing
+        self.turns = Turns(count)
+        self.pace = Pace(queueing.patience)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="model")
+
+    async def run(self, work: Callable[[Arrays], Prediction], arrays: Arrays) -> Prediction:
+        """What `work` makes of them, on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, arrays)
+
+    def close(self) -> None:
+        """Nobody waits for a model that hangs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Here:
     """A model in this process."""
 
-    def __init__(self, model: Runner, cost: float, pool: ThreadPoolExecutor, *, waiting: int) -> None:
-        """`cost` is the seconds that one row takes."""
+    def __init__(self, model: Runner, cost: Cost, threads: Threads) -> None:
         self.signature = model.signature
         self.cost = cost
+        self.pace: Pace | None = threads.pace
         self._model = model
-        self._pool = pool
-        self._lane = Lane(self._on_thread, waiting=waiting)
+        self._threads = threads
 
     @property
     def is_lost(self) -> bool:
         return False
 
     def is_quick(self, rows: int) -> bool:
-        return self.cost * rows <= ON_LOOP
+        return self.cost.of(rows) <= ON_LOOP
+
+    def lane(self, limits: Limits) -> Lane:
+        return self._threads.queueing.lane(
+            self._on_thread, self.cost, self._threads.turns, limits, self.signature.joins
+        )
 
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         if self.is_quick(rows):
             return self._model.predict(arrays)
-        return await self._lane.predict(arrays, rows)
+        return await self._on_thread(arrays)
 
     async def _on_thread(self, arrays: Arrays) -> Prediction:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._model.predict, arrays)
+        return await self._threads.run(self._model.predict, arrays)
 
     async def close(self) -> None:
         """The last request drops the model with its last reference."""
@@ -92,7 +127,7 @@ class Loader:
         files: Files,
         children: Children,
         *,
-        waiting: int,
+        queueing: Queueing,
         threads: int,
         formats: Collection[str] | None = None,
     ) -> None:
@@ -100,8 +135,7 @@ class Loader:
         self._formats = formats_here() if formats is None else formats
         self._files = files
         self._children = children
-        self._waiting = waiting
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._threads = Threads(threads, queueing)
         # Apart: what loads takes seconds, and those who ask must not wait behind it.
         self._loading = ThreadPoolExecutor(threads, thread_name_prefix="load")
 
@@ -125,12 +159,13 @@ class Loader:
     def _onnx(self, content: bytes, target: Target) -> Here:
         signature = Signature.from_json(target.signature)
         model = OnnxModel(content, signature)
-        return Here(model, warm(model, target), self._pool, waiting=self._waiting)
+        one = warm(model, target)
+        return Here(model, cost_of(model, example_of(signature, target), one), self._threads)
 
     def close(self) -> None:
         """Nobody waits for a model that hangs."""
-        for pool in (self._pool, self._loading):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._loading.shutdown(wait=False, cancel_futures=True)
 
 
 def formats_here() -> tuple[str, ...]:

@@ -1,17 +1,20 @@
 """Which models answer under which names, right now: what requests look at, and the replica's loop writes."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from kit import errors
+from models.signature import Arrays, Prediction
 from serving.domain.deployments import DeploymentNotFound
 from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
+from serving.replica.lanes import Lane, require_time
 from serving.replica.residents import Resident
 from serving.replica.tallies import Tally
 
@@ -41,6 +44,29 @@ class Answering:
     target: Target
     resident: Resident
     tally: Tally = field(default_factory=Tally, compare=False)
+    lane: Lane | None = field(default=None, compare=False)
+    """The deployment's own queue in front of the resident, which others may ask too."""
+
+    async def admit(self, until: float | None) -> None:
+        """Have a request go on to be read: in its turn, where all of it is done on the loop.
+
+        Raises:
+            Overloaded: it would not be answered before `until`, or within the patience with who does not say it.
+            DeadlineExceeded: its turn has come too late.
+        """
+        if self.lane is None:
+            return
+        if not self.resident.is_quick(1):
+            self.lane.admit(1, until)
+        elif (pace := self.resident.pace) is not None:
+            await pace.turn()
+            require_time(until)
+
+    def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Coroutine[Any, Any, Prediction]:
+        """The answers: at once where that is quick, or else when the deployment's turn comes."""
+        if self.lane is None or self.resident.is_quick(rows):
+            return self.resident.predict(arrays, rows)
+        return self.lane.predict(arrays, rows, until)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""Models in runner children: one child for each project that needs one, and what is suspect in one of its own."""
+
+import functools
+import itertools
+import weakref
+from pathlib import Path
+
+from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature, signature_of_json
+from serving.domain.costs import Cost
+from serving.domain.limits import Limits
+from serving.domain.revisions import Target
+from serving.replica.children import COMMAND, ChildLimits, Runner, RunnerGone
+from serving.replica.lanes import Lane, Queueing
+from serving.replica.pace import Pace
+from serving.replica.timing import cost_beside
+from serving.runner.warming import example_of
+
+
+class InChild:
+    """A model in a runner child."""
+
+    pace: Pace | None = None  # it is never asked on the loop
+
+    def __init__(self, signature: AnySignature, runner: Runner, model: str, cost: Cost, queueing: Queueing) -> None:
+        self.signature = signature
+        self._runner = runner
+        self._model = model
+        self._cost = cost
+        self._queueing = queueing
+        self._lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+    @property
+    def is_lost(self) -> bool:
+        return not self._runner.has(self._model)
+
+    def is_quick(self, rows: int) -> bool:
+        return False
+
+    def lane(self, limits: Limits) -> Lane:
+        lane = self._queueing.lane(self._ask, self._cost, self._runner.turns, limits, self.signature.joins)
+        self._lanes.add(lane)
+        return lane
+
+    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
+        return await self._ask(arrays)
+
+    async def _ask(self, arrays: Arrays) -> Prediction:
+        return await self._runner.predict(self._model, arrays)
+
+    async def close(self) -> None:
+        for lane in list(self._lanes):
+            await lane.drain()
+        self._runner.unload(self._model)
+
+
+class Runners:
+    """The runner children of this process: one for each project that needs one.
+
+    A model that did not come through its load gets a child of its own for the next one, which is kept if it does;
+    so does whatever is to be loaded while a load in the project's child is stuck.
+    """
+
+    def __init__(self, limits: ChildLimits, *, queueing: Queueing, command: tuple[str, ...] = COMMAND) -> None:
+        self._limits = limits
+        self._queueing = queueing
+        self._command = command
+        self._of: dict[str, list[Runner]] = {}
+        self._suspects: set[tuple[str, str]] = set()
+
+    async def load(self, project: str, target: Target, path: Path) -> InChild:
+        suspect = (project, target.file.digest)
+        alone = suspect in self._suspects
+        runner = self._fresh(project) if alone else self._shared(project)
+        model = f"{target.file.digest} {next(_NAMES)}"
+        order = {
+            "path": str(path),
+            "digest": target.file.digest,
+            "signature": dict(target.signature),
+            "example": [dict(row) for row in target.example[:1]],
+        }
+        try:
+            one = await runner.load(model, order)
+            signature = signature_of_json(target.signature)
+            ask = functools.partial(runner.predict, model)
+            cost = await cost_beside(ask, example_of(signature, target), one)
+        except RunnerGone:
+            self._suspects.add(suspect)
+            raise
+        finally:
+            if alone and runner.is_empty:
+                self._of[project].remove(runner)
+                await runner.close()
+        self._suspects.discard(suspect)
+        return InChild(signature, runner, model, cost, self._queueing)
+
+    def _fresh(self, project: str) -> Runner:
+        runner = Runner(self._limits, command=self._command)
+        self._of.setdefault(project, []).append(runner)
+        return runner
+
+    def _shared(self, project: str) -> Runner:
+        return next((it for it in self.of(project) if not it.is_stuck), None) or self._fresh(project)
+
+    def of(self, project: str) -> list[Runner]:
+        """The project's children."""
+        return self._of.get(project, [])
+
+    async def close_idle(self) -> None:
+        """End the children that run no model any more."""
+        for project, runners in list(self._of.items()):
+            for runner in [runner for runner in runners if runner.is_empty]:
+                runners.remove(runner)
+                await runner.close()
+            if not runners:
+                del self._of[project]
+
+    async def close(self) -> None:
+        for runners in self._of.values():
+            for runner in runners:
+                await runner.close()
+        self._of.clear()
+
+
+_NAMES = itertools.count(1)
