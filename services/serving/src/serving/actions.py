@@ -1,5 +1,6 @@
 """What a request or a reconciler does that needs more than one store: resolving references, putting, removing."""
 
+import uuid
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -7,14 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import audit, errors, events, leases
 from kit.callers import Caller
+from serving.domain.batches import Asked, Batch, NothingServed, signatures_of
 from serving.domain.deployments import Deployment, Part, Reference
 from serving.domain.limits import UNLIMITED, Limits
 from serving.domain.revisions import Target, is_same, require_alike
+from serving.store.batches import BatchStore
 from serving.store.deployments import DeploymentStore
 
 SERVICE = "serving"
 REPLICAS = "serving_desired"
 """The channel on which replicas are told to look."""
+PARTS = "serving_parts"
+"""The channel on which they are told that parts of a batch wait."""
 
 
 class ModelNotFound(errors.Invalid):
@@ -119,3 +124,48 @@ def facts_of(deployment: Deployment) -> dict[str, Any]:
     """What events say of a deployment."""
     revision = None if deployment.revision is None else deployment.revision.number
     return {"deployment": deployment.name, "generation": deployment.generation, "revision": revision}
+
+
+async def create_batch(connection: AsyncConnection, caller: Caller, name: str, asked: Asked, *, limit: int) -> Batch:
+    """A batch on what the deployment is to serve now.
+
+    Raises:
+        DeploymentNotFound: there is none of that name.
+        NothingServed: it has no revision yet.
+        BatchUnfit: it takes what no dataset has.
+        TooManyBatches: `limit` of the project are under way.
+    """
+    deployment = await DeploymentStore(connection).get(caller.project, name)
+    if deployment.revision is None:
+        raise NothingServed(f"Deployment {name[:100]} has no revision yet: {deployment.status.message}")
+    signatures_of(deployment.revision.targets)
+    store = BatchStore(connection)
+    await store.require_room(caller.project, limit)
+    batch = await store.add(deployment, caller.subject, asked)
+    detail = {"deployment": name, "revision": batch.revision, "dataset": asked.dataset, "output": asked.output}
+    await audit.record(connection, caller, "create", "batch", str(batch.id), detail)
+    await leases.hint(connection, SERVICE)
+    return batch
+
+
+async def cancel_batch(connection: AsyncConnection, caller: Caller, name: str, batch_id: uuid.UUID) -> Batch:
+    """
+    Raises:
+        BatchFinished: too late.
+        BatchNotFound: there is none.
+    """
+    batch = await BatchStore(connection).request_cancel(caller.project, name, batch_id)
+    await audit.record(connection, caller, "cancel", "batch", str(batch_id), {"deployment": name})
+    await leases.hint(connection, SERVICE)
+    return batch
+
+
+async def delete_batch(connection: AsyncConnection, caller: Caller, name: str, batch_id: uuid.UUID) -> None:
+    """
+    Raises:
+        BatchRunning: it has not ended.
+        BatchNotFound: there is none.
+    """
+    await BatchStore(connection).request_delete(caller.project, name, batch_id)
+    await audit.record(connection, caller, "delete", "batch", str(batch_id), {"deployment": name})
+    await leases.hint(connection, SERVICE)

@@ -19,6 +19,8 @@ class Parts:
     replica: Replica
     deployments: int
     """That a project may have."""
+    batches: int
+    """That a project may have under way."""
 
 
 async def _parts(request: Request) -> Parts:
