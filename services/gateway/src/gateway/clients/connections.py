@@ -73,6 +73,11 @@ class Connection(asyncio.Protocol):
     # What the gateway does.
 
     @property
+    def waiting(self) -> int:
+        """Bytes of the answer that nobody has read."""
+        return self._size
+
+    @property
     def is_usable(self) -> bool:
         return not self._transport.is_closing()
 
@@ -202,8 +207,8 @@ class Connection(asyncio.Protocol):
                 raise ValueError("nobody asked for another protocol")
             self.headers = []  # the answer is still to come
             return
-        if status > 599:
-            raise ValueError("no status")
+        if status > 599 or self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError("nothing that a client of HTTP/1.1 could be told")
         self.status, self._headed, self._dry = status, True, 0
         framed = self._bodiless = self._bodiless or status in BODILESS
         for name, value in self.headers:
@@ -314,18 +319,18 @@ class Connections:
             raise Unreached(f"Cannot connect: {type(exc).__name__}", refused=refused) from None
         return made
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: Connection, most: int = MOST_KEPT) -> None:
         """It has done what it was taken for, and is in step."""
         idle = self._idle.setdefault(connection.endpoint, [])
-        if self._closed or len(idle) >= MOST_KEPT:
+        if self._closed or len(idle) >= most:
             connection.close()
             return
         connection.idle_since = self.loop.time()
         idle.append(connection)
         if self._sweep is None:
-            self._sweep = self.loop.call_later(KEPT, self._forget)
+            self._sweep = self.loop.call_later(KEPT, self.forget)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Close what has been idle for too long; of a copy that is gone nothing is left after that."""
         oldest = self.loop.time() - KEPT
         for endpoint, idle in list(self._idle.items()):
@@ -336,7 +341,7 @@ class Connections:
                 self._idle[endpoint][:] = fresh
             else:
                 del self._idle[endpoint]
-        self._sweep = self.loop.call_later(KEPT, self._forget) if self._idle else None
+        self._sweep = self.loop.call_later(KEPT, self.forget) if self._idle else None
 
     def idle(self, endpoint: Endpoint) -> int:
         """How many wait to be used again."""
