@@ -16,7 +16,8 @@ from kit.leases import LeaseLost
 from kit.roles import Role
 from serving import actions
 from serving.clients.ingest import FAILED, READY, VersionSeen
-from serving.domain import batches as steps
+from serving.domain import batch_steps as steps
+from serving.domain.batch_steps import next_step
 from serving.domain.batches import (
     FINAL,
     MOST_PARTS,
@@ -33,7 +34,6 @@ from serving.domain.batches import (
     Why,
     carried,
     cuts_of,
-    next_step,
     require_fit,
     settings_of,
 )
