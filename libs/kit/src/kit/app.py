@@ -61,6 +61,11 @@ class Service:
         scope.setdefault("state", {})["is_ending"] = lambda: self.draining
         await self._stack(scope, receive, send)
 
+    def is_prompt(self, scope: Scope) -> bool:
+        """Whether this request will most likely be answered without waiting (kit.edge asks)."""
+        match = self.routes.find(scope["method"], scope["path"])
+        return match is not None and match.is_prompt
+
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with what the raw routes say of themselves."""
         document = dict(self.api.openapi())
