@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_SAID_BY_US = 256
+KEPT_NAMES = 256
 _names: dict[bytes, bytes] = {}
 """Names of headers that were looked at, in lower case. Only applications give them."""
 
@@ -115,7 +115,7 @@ def _checked(name: bytes) -> bytes:
     if not _NAME.fullmatch(name):
         raise RuntimeError("Invalid HTTP header name.")
     lower = name.lower()
-    if len(_names) < _SAID_BY_US:
+    if len(_names) < KEPT_NAMES:
         _names[bytes(name)] = lower
     return lower
 
