@@ -353,6 +353,7 @@ def test_what_has_no_rows_is_no_table(shapes: list[tuple[int, ...]]) -> None:
 def test_a_vector_that_ends_beyond_its_buffer_is_refused() -> None:
     content = fb.buffer_of(fb.table(fb.pairs([(1, 2)])))
     assert fb.Table.root(content).pairs(0, most=1) == [(1, 2)]
+    assert fb.Table.root(content).pairs(1, most=1) == []
     with pytest.raises(fb.FlatBufferInvalid):
         fb.Table.root(content[:-8]).pairs(0, most=1)
     with pytest.raises(fb.FlatBufferInvalid):

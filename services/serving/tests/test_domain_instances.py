@@ -9,6 +9,7 @@ import pytest
 from kit import errors
 from models import rows
 from models.signature import Arrays, Field, Signature
+from models.tensor_signature import TensorSignature, TensorSpec
 from serving.domain import instances
 
 COLUMNS = (
@@ -167,3 +168,29 @@ def test_answers_of_one_thing_are_that_thing() -> None:
     assert instances.plain([{"value": 1.5}, {"value": 2.5}]) == [1.5, 2.5]
     assert instances.plain([{"label": True, "score": 0.5}]) == [{"label": True, "score": 0.5}]
     assert json.dumps(instances.plain([])) == "[]"
+
+
+PAIR = TensorSignature(
+    (TensorSpec("x", "FP32", (-1, 2)), TensorSpec("y", "BYTES", (-1,))), (TensorSpec("z", "FP32", (-1,)),)
+)
+SINGLE = TensorSignature(PAIR.inputs[:1], PAIR.outputs)
+
+
+def test_instances_of_a_model_of_tensors_are_its_rows() -> None:
+    for document in ({"instances": [[1, 2], [3, 4]]}, {"instances": [{"x": [1, 2]}, {"x": [3, 4]}]}):
+        assert instances.arrays_of_v1(SINGLE, document)["x"].tolist() == [[1, 2], [3, 4]]
+    for document in (
+        {"inputs": {"x": [[1, 2], [3, 4]], "y": ["a", "b"]}},
+        {"instances": [{"x": [1, 2], "y": "a"}, {"x": [3, 4], "y": "b"}]},
+        {"dataframe_records": [{"x": [1, 2], "y": "a"}, {"x": [3, 4], "y": "b"}]},
+    ):
+        found = instances.arrays_of_mlflow(PAIR, document)
+        assert (found["x"].tolist(), found["y"].tolist()) == ([[1, 2], [3, 4]], [b"a", b"b"])
+
+
+def test_a_model_of_tensors_takes_no_table() -> None:
+    with pytest.raises(errors.Invalid, match="cannot be read"):
+        instances.arrays_of_csv(SINGLE, b"x\n1\n")
+    with pytest.raises(errors.Invalid) as caught:
+        instances.arrays_of_mlflow(SINGLE, {"dataframe_split": {"columns": ["x"], "data": [[1]]}})
+    assert places(caught.value) == ["#/dataframe_split/columns"]

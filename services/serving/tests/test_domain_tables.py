@@ -11,6 +11,7 @@ import pytest
 from kit import errors
 from models import rows
 from models.signature import Field, Signature
+from models.tensor_signature import TensorSignature, TensorSpec
 from serving.domain import tables
 
 COLUMNS = (
@@ -40,7 +41,10 @@ def same(found: Any, expected: Any) -> None:
 def stream(**changes: Any) -> bytes:
     columns: dict[str, Any] = {name: [row[name] for row in ROWS] for name in reversed(SIGNATURE.names)}
     moments = [datetime(2013, 7, 4, 17, tzinfo=UTC), None]
-    table = pa.table({**columns, "at": pa.array(moments, pa.timestamp("ms", "UTC")), **changes})
+    return _stream(pa.table({**columns, "at": pa.array(moments, pa.timestamp("ms", "UTC")), **changes}))
+
+
+def _stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -77,21 +81,13 @@ def test_a_column_that_does_not_fit_is_named(changes: dict[str, Any], pointer: s
 
 def test_a_column_that_is_missing_or_too_many_is_named() -> None:
     with pytest.raises(errors.Invalid) as caught:
-        tables.arrays_of_arrow(NUMBERS, stream()[:0] + _three("distance", "seats", "wind"))
+        tables.arrays_of_arrow(NUMBERS, _stream(pa.table({name: [1.0] for name in ("distance", "seats", "wind")})))
     assert [place["detail"] for place in caught.value.errors] == [
         "'cargo' is missing",
         "'wind' is not a column of this model",
     ]
     with pytest.raises(errors.Malformed, match="3 columns"):
         tables.arrays_of_arrow(NUMBERS, stream())
-
-
-def _three(*names: str) -> bytes:
-    table = pa.table({name: [1.0] for name in names})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f8", "<i8", "<u1"])
@@ -130,14 +126,32 @@ def test_an_array_that_does_not_fit_is_refused_with_its_place(array: Any, pointe
 
 
 def test_more_rows_than_may_be_are_refused() -> None:
-    for body, read in ((npy_of(np.zeros((10_001, 3))), tables.arrays_of_npy), (_many(), tables.arrays_of_arrow)):
+    many = _stream(pa.table({name: np.zeros(10_001) for name in NUMBERS.names}))
+    for body, read in ((npy_of(np.zeros((10_001, 3))), tables.arrays_of_npy), (many, tables.arrays_of_arrow)):
         with pytest.raises(errors.Invalid, match="10000 rows at most"):
             read(NUMBERS, body)
 
 
-def _many() -> bytes:
-    table = pa.table({name: np.zeros(10_001) for name in NUMBERS.names})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+IMAGES = TensorSignature((TensorSpec("image", "FP32", (-1, 2, 2)),), (TensorSpec("p", "FP32", (-1, 3)),))
+PAIR = TensorSignature((*IMAGES.inputs, TensorSpec("text", "BYTES", (-1,))), IMAGES.outputs)
+
+
+def test_a_model_of_tensors_takes_its_own_shape() -> None:
+    array = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    for given in (array, array.astype(">f4")):
+        same(tables.arrays_of_npy(IMAGES, npy_of(given)), {"image": array})
+    columns = {"image": pa.array(array.tolist(), pa.list_(pa.list_(pa.float32(), 2), 2)), "text": ["a", "b"]}
+    found = tables.arrays_of_arrow(PAIR, _stream(pa.table(columns)))
+    same({"image": found["image"]}, {"image": array})
+    assert found["text"].tolist() == [b"a", b"b"]
+
+
+def test_a_model_of_tensors_takes_no_other_type_or_shape() -> None:
+    for wrong in (np.zeros((2, 2, 2)), np.zeros((2, 2), np.float32), np.zeros((2, 2, 3), np.float32)):
+        with pytest.raises(errors.Invalid) as caught:
+            tables.arrays_of_npy(IMAGES, npy_of(wrong))
+        assert [place["pointer"] for place in caught.value.errors] == ["#/image"]
+    with pytest.raises(errors.Invalid, match="does not fit"):
+        tables.arrays_of_npy(PAIR, npy_of(np.zeros((2, 2), np.float32)))
+    with pytest.raises(errors.Invalid):
+        tables.arrays_of_arrow(PAIR, _stream(pa.table({"image": [1.0], "text": pa.array([None], pa.string())})))

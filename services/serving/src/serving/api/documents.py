@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from serving.domain import arrow, npy
+
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 _VERSION = {**_NAME, "name": "version"}
@@ -52,17 +54,17 @@ _REQUEST = {
     "example": {"rows": [{"carrier": "B6", "distance": 1069, "scheduled_at": "2013-07-04T17:00:00Z"}]},
 }
 _ANSWER = _object(predictions=_array({"type": "object"}), model=_TEXT, version=_WHOLE, revision=_WHOLE)
-PREDICT = {
-    "parameters": [_NAME],
-    "post": _operation(
-        "predict",
-        "Ask a deployment for predictions of rows",
-        _ANSWER,
-        tag="deployments",
-        failure=_PROBLEM,
-        body=_json(_REQUEST),
-    ),
-}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_PREDICT = _operation(
+    "predict",
+    "Ask a deployment for predictions of rows",
+    _ANSWER,
+    tag="deployments",
+    failure=_PROBLEM,
+    body={**_json(_REQUEST), arrow.MEDIA_TYPE: _BYTES, npy.MEDIA_TYPE: _BYTES},
+)
+_PREDICT["responses"]["200"]["content"][arrow.MEDIA_TYPE] = _BYTES
+PREDICT = {"parameters": [_NAME], "post": _PREDICT}
 
 _ANY = _array({})
 _INSTANCES = {
@@ -126,7 +128,7 @@ _GIVEN = _object(
 )
 _INFERENCE = _object("inputs", id=_TEXT, inputs=_array(_GIVEN), outputs=_array(_object(name=_TEXT)))
 _INFERRED = _object(model_name=_TEXT, model_version=_TEXT, id=_TEXT, outputs=_array(_GIVEN))
-_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY = {"application/octet-stream": _BYTES}
 
 
 def _protocol(name: str, summary: str, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ async def _infer(scope: Scope, receive: Receive) -> Answer:
     request, arrays = await beside(is_much, _read, headers, body, one)
     prediction = await asked(live, one, arrays, began, receive, until)
     identity = request.id or scope["state"]["request_id"]
-    return await beside(len(prediction.values) > MANY, _written, live, one, request, prediction, identity)
+    return await beside(prediction.size > MANY, _written, live, one, request, prediction, identity)
 
 
 def _read(headers: Headers, body: bytes, one: Answering) -> tuple[tensors.Asked, Arrays]:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 
 from kit import errors
 from models import rows
-from models.signature import Signature
+from models.tensor_signature import AnySignature, elements_of
 from serving.api.predict import JSON, found
 from serving.api.speaking import Answer
 from serving.domain import tensors
@@ -64,15 +64,14 @@ async def metadata(scope: Scope, receive: Receive) -> Answer:
 async def config(scope: Scope, receive: Receive) -> Answer:
     """A batch is what the first dimension counts, if it may vary in all tensors: then it is not among the others."""
     revision, one = found(scope)
-    signature = one.resident.signature
-    inputs, outputs = _shapes(signature)
+    inputs, outputs = _shapes(one.resident.signature)
     batched = all(shape[:1] == [-1] for _, _, shape in (*inputs, *outputs))
     document = {
         "name": revision.desired.name,
         "platform": _platform(one),
         "backend": "trainyard",
         "version_policy": {"specific": {"versions": [int(it) for it in _versions(revision)]}},
-        "max_batch_size": _most_rows(signature) if batched else 0,
+        "max_batch_size": _most_rows(inputs, outputs) if batched else 0,
         "input": [_configured(*it, batched) for it in inputs],
         "output": [_configured(*it, batched) for it in outputs],
         "parameters": {"revision": {"string_value": str(revision.desired.revision)}},
@@ -96,15 +95,15 @@ async def all_stats(scope: Scope, receive: Receive) -> Answer:
     return 200, JSON, orjson.dumps({"model_stats": said})
 
 
-def _shapes(signature: Signature) -> tuple[list[tuple[str, str, list[int]]], list[tuple[str, str, list[int]]]]:
+def _shapes(signature: AnySignature) -> tuple[list[tuple[str, str, list[int]]], list[tuple[str, str, list[int]]]]:
     """Name, datatype and shape of what goes in, and of what comes out."""
-    inputs = [(column.name, tensors.datatype_of(column), [-1, 1]) for column in signature.inputs]
-    return inputs, tensors.outputs_of(signature)
+    return tensors.inputs_of(signature), tensors.outputs_of(signature)
 
 
-def _most_rows(signature: Signature) -> int:
-    widest = max(len(signature.inputs), len(signature.classes), 1)
-    return min(rows.MAX_ROWS, rows.MAX_ELEMENTS // widest)
+def _most_rows(inputs: Iterable[tuple[str, str, list[int]]], outputs: Iterable[tuple[str, str, list[int]]]) -> int:
+    """That a request may have, as far as the shapes tell."""
+    widths = [sum(elements_of(shape) for _, _, shape in shapes) for shapes in (inputs, outputs)]
+    return max(1, min(rows.MAX_ROWS, rows.MAX_ELEMENTS // max(widths)))
 
 
 def _versions(revision: Live) -> list[str]:

@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope
 from kit import errors
 from kit.callers import Access, Role
 from kit.routes import RawRoute
-from models.signature import Arrays, Signature
+from models.signature import Arrays
+from models.tensor_signature import AnySignature
 from serving.api import documents, strict
 from serving.api.predict import JSON, Read, answered, found, read
 from serving.api.speaking import Answer, refusal, speaking
@@ -56,7 +57,7 @@ def _reader(scope: Scope) -> Read:
             raise errors.UnsupportedMedia("A body here is application/json or text/csv.")
 
 
-def _arrays(signature: Signature, content: bytes) -> Arrays:
+def _arrays(signature: AnySignature, content: bytes) -> Arrays:
     return instances.arrays_of_mlflow(signature, strict.loads(content))
 
 

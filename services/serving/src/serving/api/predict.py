@@ -13,8 +13,11 @@ from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models import rows
-from models.signature import Arrays, Prediction, Signature
-from serving.api import deadlines, documents, strict
+from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature
+from serving.api import deadlines, documents, predict_kinds, strict
+from serving.api.predict_kinds import Read as Read
+from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
@@ -25,7 +28,7 @@ MEMBERS = frozenset({"rows", "columns"})
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
-Read = Callable[[Signature, bytes], Arrays]
+ARROW = {"content-type": arrow.MEDIA_TYPE}
 Write = Callable[[Live, Answering, Prediction], bytes]
 
 
@@ -40,13 +43,15 @@ def routes() -> list[RawRoute]:
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or say as a problem why not."""
     try:
-        body = await answered(scope, receive, await read(scope, receive), _arrays, _written)
+        arrays, is_arrow = predict_kinds.reads(scope) or _arrays, predict_kinds.wants_arrow(scope)
+        written = predict_kinds.written if is_arrow else _written
+        body = await answered(scope, receive, await read(scope, receive), arrays, written)
     except bodies.ClientGone:
         return
     except Exception as exc:  # noqa: BLE001 - the edge of this application: whatever it is, it becomes a problem
         await bodies.answer_problem(scope, send, exc)
         return
-    await bodies.answer(send, 200, body, JSON)
+    await bodies.answer(send, 200, body, ARROW if is_arrow else JSON)
 
 
 async def read(scope: Scope, receive: Receive) -> bytes:
@@ -63,7 +68,7 @@ async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, w
     until = await admitted(scope, live, one)
     arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
     prediction = await asked(live, one, arrays, began, receive, until)
-    return await beside(len(prediction.values) > MANY, write, live, one, prediction)
+    return await beside(prediction.size > MANY, write, live, one, prediction)
 
 
 def found(scope: Scope) -> tuple[Live, Answering]:
@@ -79,7 +84,7 @@ def found(scope: Scope) -> tuple[Live, Answering]:
     return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def _arrays(signature: Signature, content: bytes) -> Arrays:
+def _arrays(signature: AnySignature, content: bytes) -> Arrays:
     return rows.arrays_of(signature, document_of(content))
 
 
@@ -121,7 +126,7 @@ async def asked(
     live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive, until: float | None = None
 ) -> Prediction:
     """The model's answers, accounted to its revision. `until` is what `admitted` said."""
-    count = len(next(iter(arrays.values())))
+    count = one.resident.signature.rows_in(arrays)
     try:
         work = one.predict(arrays, count, until)
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))

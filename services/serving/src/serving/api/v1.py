@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope
 
 from kit.callers import Access, Role
 from kit.routes import RawRoute
-from models.signature import Arrays, Prediction, Signature
+from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature
 from serving.api import documents, strict
 from serving.api.inference import error_of
 from serving.api.predict import JSON, answered, read
@@ -29,7 +30,7 @@ async def _predict(scope: Scope, receive: Receive) -> Answer:
     return 200, JSON, await answered(scope, receive, body, _arrays, written)
 
 
-def _arrays(signature: Signature, content: bytes) -> Arrays:
+def _arrays(signature: AnySignature, content: bytes) -> Arrays:
     return instances.arrays_of_v1(signature, strict.loads(content))
 
 

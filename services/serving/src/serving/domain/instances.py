@@ -12,7 +12,8 @@ from typing import Any
 
 from kit import errors
 from models import rows
-from models.signature import Arrays, Signature
+from models.signature import Arrays
+from models.tensor_signature import AnySignature, TensorSignature
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """In which MLflow takes JSON: one of them a request."""
@@ -27,7 +28,7 @@ class InstancesInvalid(errors.Invalid):
     """A request of KServe V1, or of MLflow, that cannot be read."""
 
 
-def arrays_of_v1(signature: Signature, document: Any) -> Arrays:
+def arrays_of_v1(signature: AnySignature, document: Any) -> Arrays:
     """Of `{"instances": […]}`. A `signature_name` says nothing here, where a model has one.
 
     Raises:
@@ -37,7 +38,7 @@ def arrays_of_v1(signature: Signature, document: Any) -> Arrays:
     return _of_list(signature, document.get("instances"), "#/instances")
 
 
-def arrays_of_mlflow(signature: Signature, document: Any) -> Arrays:
+def arrays_of_mlflow(signature: AnySignature, document: Any) -> Arrays:
     """Of one of MLflow's four forms of JSON.
 
     Raises:
@@ -58,14 +59,14 @@ def arrays_of_mlflow(signature: Signature, document: Any) -> Arrays:
     return _of_list(signature, content, pointer)
 
 
-def arrays_of_csv(signature: Signature, content: bytes) -> Arrays:
+def arrays_of_csv(signature: AnySignature, content: bytes) -> Arrays:
     """Of a CSV with the names of the columns in its first line.
 
     Raises:
         errors.Malformed: it is none in UTF-8.
         InstancesInvalid, rows.RowsInvalid: it does not fit the model.
     """
-    if signature.task == "tensors":
+    if isinstance(signature, TensorSignature):
         raise _wrong("#", "a model of tensors takes no CSV")
     try:
         lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
@@ -89,25 +90,25 @@ def plain(answers: Sequence[Mapping[str, Any]]) -> list[Any]:
     return list(answers)
 
 
-def _of_list(signature: Signature, instances: Any, pointer: str) -> Arrays:
+def _of_list(signature: AnySignature, instances: Any, pointer: str) -> Arrays:
     if not isinstance(instances, list) or not instances:
         raise _wrong(pointer, "must be an array with at least one instance")
     with pointing("#/rows", pointer):
-        if signature.task == "tensors" or isinstance(instances[0], dict):
+        if isinstance(signature, TensorSignature) or isinstance(instances[0], dict):
             return rows.arrays_of(signature, {"rows": instances})
         if len(signature.inputs) == 1:
             instances = [it if isinstance(it, list) else [it] for it in instances]
         return rows.arrays_of(signature, {"columns": list(signature.names), "rows": instances})
 
 
-def _of_split(signature: Signature, split: Any) -> Arrays:
+def _of_split(signature: AnySignature, split: Any) -> Arrays:
     if not isinstance(split, dict) or not split.keys() <= {"columns", "data", "index"}:
         raise _wrong("#/dataframe_split", "must be an object of columns, data and perhaps index")
     with pointing("#/columns", "#/dataframe_split/columns"), pointing("#/rows", "#/dataframe_split/data"):
         return rows.arrays_of(signature, {"columns": split.get("columns"), "rows": split.get("data")})
 
 
-def _of_columns(signature: Signature, columns: Mapping[str, Any], pointer: str) -> Arrays:
+def _of_columns(signature: AnySignature, columns: Mapping[str, Any], pointer: str) -> Arrays:
     """Of an array for each column, or each input."""
     lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
     if len(lengths) != 1 or min(lengths) < 1:
@@ -117,7 +118,7 @@ def _of_columns(signature: Signature, columns: Mapping[str, Any], pointer: str) 
     names = list(columns)
     turned = zip(*columns.values(), strict=True)
     with pointing("#/columns", pointer), pointing("#/rows", pointer):
-        if signature.task == "tensors":
+        if isinstance(signature, TensorSignature):
             return rows.arrays_of(signature, {"rows": [dict(zip(names, row, strict=True)) for row in turned]})
         return rows.arrays_of(signature, {"columns": names, "rows": [list(row) for row in turned]})
 
