@@ -177,8 +177,9 @@ SINGLE = TensorSignature(PAIR.inputs[:1], PAIR.outputs)
 
 
 def test_instances_of_a_model_of_tensors_are_its_rows() -> None:
-    for document in ({"instances": [[1, 2], [3, 4]]}, {"instances": [{"x": [1, 2]}, {"x": [3, 4]}]}):
-        assert instances.arrays_of_v1(SINGLE, document)["x"].tolist() == [[1, 2], [3, 4]]
+    given: list[Any] = [[[1, 2], [3, 4]], [{"x": [1, 2]}, {"x": [3, 4]}]]
+    for them in given:
+        assert instances.arrays_of_v1(SINGLE, {"instances": them})["x"].tolist() == [[1, 2], [3, 4]]
     for document in (
         {"inputs": {"x": [[1, 2], [3, 4]], "y": ["a", "b"]}},
         {"instances": [{"x": [1, 2], "y": "a"}, {"x": [3, 4], "y": "b"}]},
