@@ -8,9 +8,8 @@ import orjson
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.actions import SERVICE
 from gateway.api.state import Parts
-from gateway.domain.access import KeyNotAccepted, caller_of
+from gateway.domain.access import KeyNotAccepted
 from gateway.domain.keys import read_key
 from gateway.domain.limits import Buckets, Places, Verdict
 from gateway.domain.requests import is_inference_protocol, operation_of
@@ -51,7 +50,7 @@ class Admission:
             REFUSED.labels(code_of(type(exc))).inc()
             raise
         scope["state"]["grant"] = grant
-        return caller_of(grant, SERVICE)
+        return grant.caller
 
     async def authenticate_link(self, scope: Scope, token: str) -> Caller:
         """Who opens a signed URL: nobody known, so that all of a project share the limits of one key."""

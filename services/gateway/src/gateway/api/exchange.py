@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from kit import errors
 from kit.bodies import ClientGone
@@ -23,7 +23,8 @@ class Incoming:
         self.failure: errors.Error | ClientGone | None = None
         self._receive = receive
         self._limit = limit
-        self._whole = asyncio.Event()
+        self._is_whole = False
+        self._watching: asyncio.Event | None = None
         self.answering = False
         """Whether an answer has begun: then no other can be given."""
         self._answered = False
@@ -32,39 +33,53 @@ class Incoming:
         size, more = 0, True
         while more:
             message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.failure = ClientGone()
-                raise self.failure
-            part = message.get("body", b"")
+            part = self._taken(message, size)
             size += len(part)
-            if self._limit is not None and size > self._limit:
-                self.failure = too_large(self._limit)
-                raise self.failure
             more = message.get("more_body", False)
             if part:
                 yield part
-        self._whole.set()
+        self.is_read()
 
     async def whole(self) -> bytes:
         """All of it, where that is little."""
-        parts = [part async for part in self.parts()]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body, more = b"", True
+        while more:
+            message = await self._receive()
+            body += self._taken(message, len(body))
+            more = message.get("more_body", False)
+        self.is_read()
+        return body
 
-    def is_empty(self) -> None:
-        """There is no body, so that nobody will read it."""
-        self._whole.set()
+    def _taken(self, message: Message, size: int) -> bytes:
+        """The next piece, `size` bytes having come before it."""
+        if message["type"] == "http.disconnect":
+            self.failure = ClientGone()
+            raise self.failure
+        part: bytes = message.get("body", b"")
+        if self._limit is not None and size + len(part) > self._limit:
+            self.failure = too_large(self._limit)
+            raise self.failure
+        return part
+
+    def is_read(self) -> None:
+        """There is no more of the body, so that nobody waits for it."""
+        self._is_whole = True
+        if self._watching is not None:
+            self._watching.set()
 
     def is_answered(self) -> None:
         """The last byte of the answer is on its way; from here on it is no matter when the client leaves."""
         self._answered = True
 
-    def watched(self) -> "Watched":
+    def watched(self, loop: asyncio.AbstractEventLoop) -> "Watched":
         """Cancel what is done inside as soon as the client has left. Raises ClientGone then."""
-        return Watched(self)
+        return Watched(self, loop)
 
     async def watch(self, work: "asyncio.Task[object]") -> None:
         # Only one may wait for messages at a time: first the reader of the body, then we.
-        await self._whole.wait()
+        if not self._is_whole:
+            self._watching = asyncio.Event()
+            await self._watching.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self._answered:
@@ -75,20 +90,21 @@ class Incoming:
 class Watched:
     """What `Incoming.watched` gives. A task that waits for the news is made only where an answer takes its time."""
 
-    __slots__ = ("_incoming", "_later", "_watcher", "_work")
+    __slots__ = ("_incoming", "_later", "_loop", "_watcher", "_work")
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: Incoming, loop: asyncio.AbstractEventLoop) -> None:
         self._incoming = incoming
+        self._loop = loop  # looking for it costs a system call each time
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
-        work = asyncio.current_task()
+        work = asyncio.current_task(self._loop)
         assert work is not None
         self._work: asyncio.Task[object] = work
-        self._later = asyncio.get_running_loop().call_later(PROMPT, self._begin)
+        self._later = self._loop.call_later(PROMPT, self._begin)
 
     def _begin(self) -> None:
-        self._watcher = asyncio.create_task(self._incoming.watch(self._work))
+        self._watcher = self._loop.create_task(self._incoming.watch(self._work))
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
         self._later.cancel()

@@ -52,7 +52,7 @@ class Proxy:
         limit = body_limit(scope["method"], scope["path"], rules.text_of(said.get(b"content-type", b"")))
         incoming = Incoming(receive, limit)
         try:
-            with incoming.watched():
+            with incoming.watched(scope["state"]["parts"].upstreams.loop):
                 await self._pass_on(scope, said, incoming, limit, send)
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})
@@ -65,7 +65,17 @@ class Proxy:
             log.warning("service broke off", extra={"error": type(exc).__name__})
 
     async def _pass_on(self, scope: Scope, said: Said, incoming: Incoming, limit: int | None, send: Send) -> None:
-        request = await self._outgoing(scope, said, incoming, limit)
+        announced = rules.announced_length(said)
+        if limit is not None and announced is not None and announced > limit:
+            raise exchange.too_large(limit)
+        body: Body | bytes | None = None
+        if not rules.has_body(said):
+            incoming.is_read()
+        elif limit is None or announced is None or announced > SMALL or b"expect" in said:
+            body = incoming.parts
+        else:  # little, so that it may be sent in one piece, and a second time
+            body = await incoming.whole()
+        request = self._outgoing(scope, said, body)
         try:
             if request.method != "GET" or not _WAIT.search(request.target):
                 await _exchange(scope, request, incoming, send)
@@ -76,26 +86,18 @@ class Proxy:
                 raise incoming.failure from None
             raise
 
-    async def _outgoing(self, scope: Scope, said: Said, incoming: Incoming, limit: int | None) -> Outgoing:
-        method, path, headers = scope["method"], scope["path"], scope["headers"]
+    def _outgoing(self, scope: Scope, said: Said, body: Body | bytes | None) -> Outgoing:
+        method, path, state = scope["method"], scope["path"], scope["state"]
         service = service_of(path)
         assert service is not None, "only paths of services are routed here"
-        announced = rules.announced_length(said)
-        if limit is not None and announced is not None and announced > limit:
-            raise exchange.too_large(limit)
-        caller: Caller = scope["state"]["caller"]
+        caller: Caller = state["caller"]
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
-        ours = [
-            (b"authorization", b"Bearer " + token.encode("ascii")),
-            (b"x-request-id", scope["state"]["request_id"].encode("ascii")),
-        ]
-        asks = operation_of(method, path) in ASKS
-        body = await _body(said, incoming, streams=limit is None or announced is None or announced > SMALL)
+        ours = [(b"authorization", f"Bearer {token}".encode()), (b"x-request-id", state["request_id"].encode())]
         target = scope["raw_path"].decode("ascii")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("ascii")
-        sent = rules.forwarded(headers, ours)
-        has_key = b"idempotency-key" in said
+        asks, has_key = operation_of(method, path) in ASKS, b"idempotency-key" in said
+        sent = rules.forwarded(scope["headers"], ours)
         return Outgoing(service, method, target, sent, body, changes_nothing=asks, has_key=has_key)
 
 
@@ -120,7 +122,9 @@ async def _wait(scope: Scope, request: Outgoing, incoming: Incoming, send: Send)
     try:
         async with _until_ending(scope["state"]["is_ending"]) as begins:
             await _exchange(scope, request, incoming, send, begins)
-    except TimeoutError:
+    except TimeoutError as exc:
+        if isinstance(exc, aiohttp.ClientError):
+            raise  # the service's silence in the middle of its answer
         at_once = Outgoing(request.service, "GET", _WAIT.sub(r"\1wait=0s", request.target), request.headers)
         await _exchange(scope, at_once, incoming, send)
 
@@ -144,16 +148,6 @@ async def _until_ending(is_ending: Callable[[], bool]) -> AsyncIterator[Callable
             yield begins
         finally:
             watcher.cancel()
-
-
-async def _body(said: Said, incoming: Incoming, *, streams: bool) -> Body | bytes | None:
-    """What a request carries: whole when it is little, so that it may be sent in one piece, and a second time."""
-    if not rules.has_body(said):
-        incoming.is_empty()
-        return None
-    if streams or b"expect" in said:
-        return incoming.parts
-    return await incoming.whole()
 
 
 def _broke_off(scope: Scope) -> ServiceUnavailable:

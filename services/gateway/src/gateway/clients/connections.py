@@ -97,7 +97,8 @@ class Connection(asyncio.Protocol):
         if self._silence is None:
             self._silence = self._loop.call_later(self._pool.answer_within, self._listen)
         self._transport.write(request)
-        await self._news()
+        waiter = self._waiter = self._loop.create_future()
+        await waiter
         if self._failure is not None and (not self._headed or self._is_small):
             raise self._failure
 
@@ -299,6 +300,10 @@ class Connections:
         Raises:
             Unreached: there is none, and none can be made.
         """
+        return self.kept(endpoint) or await self._made(endpoint)
+
+    def kept(self, endpoint: Endpoint) -> Connection | None:
+        """One that was used before, if one waits."""
         idle = self._idle.get(endpoint)
         while idle:
             kept = idle.pop()
@@ -307,7 +312,7 @@ class Connections:
             if self.loop.time() - kept.idle_since < KEPT:
                 return kept
             kept.close()
-        return await self._made(endpoint)
+        return None
 
     async def _made(self, endpoint: Endpoint) -> Connection:
         place = endpoint.place

@@ -54,7 +54,7 @@ class Clients:
         if callable(body) or place.scheme != "http":
             return await self._streamed(request, endpoint, headers)
         content = request_of(request.method, place.prefix + request.target, place.authority, headers, body)
-        connection = await self.connections.take(endpoint)
+        connection = self.connections.kept(endpoint) or await self.connections.take(endpoint)
         try:
             await connection.ask(content, method=request.method)
         except BaseException:

@@ -35,6 +35,7 @@ _CEILING: Mapping[Scope, Role] = {
     Scope.ADMIN: Role.ADMIN,
 }
 SOON = timedelta(seconds=1)
+ISSUER = "gateway"
 
 
 class KeyNotAccepted(errors.Unauthenticated): ...
@@ -64,6 +65,11 @@ class Grant:
         """The least of what the key, its owner's membership and its scopes give."""
         ceiling = max((_CEILING[scope] for scope in self.scopes), key=_rank)
         return min(self.key_role, self.member_role, ceiling, key=_rank)
+
+    @cached_property
+    def caller(self) -> Caller:
+        """Who asks with this key, as the gateway says it to services."""
+        return Caller(self.project, self.role, self.subject, ISSUER)
 
     @cached_property
     def lets(self) -> frozenset[Operation]:
@@ -112,14 +118,10 @@ class Snapshot:
         return grant
 
 
-def caller_of(grant: Grant, issuer: str) -> Caller:
-    return Caller(grant.project, grant.role, grant.subject, issuer)
-
-
 def scopes_within(role: Role) -> list[Scope]:
     """All scopes that make sense for a role: what a key has when nobody asks for less."""
     return [scope for scope in Scope if role.at_least(_CEILING[scope])]
 
 
 def _rank(role: Role) -> int:
-    return list(Role).index(role)
+    return role.rank

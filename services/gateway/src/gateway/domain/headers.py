@@ -62,12 +62,11 @@ def forwarded(headers: Headers, extra: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def returned(headers: Headers, status: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a service's answer, as a client may see them."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_by_connection(lowered)
+    """The headers of a service's answer, as a client may see them. Its names are in small letters."""
+    named = _named_by_connection(headers)
     if status in (204, 304):
         named |= {b"content-length"}  # of what is not sent
-    return [pair for pair in lowered if _comes_down(pair[0]) and pair[0] not in named]
+    return [pair for pair in headers if _comes_down(pair[0]) and pair[0] not in named]
 
 
 # Clients and services use a handful of names.
@@ -112,5 +111,5 @@ _NONE: frozenset[bytes] = frozenset()
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
-    said = [value for name, value in headers if name == b"connection"]
+    said = [pair[1] for pair in headers if pair[0] == b"connection"]
     return frozenset(token.strip().lower() for token in b",".join(said).split(b",")) if said else _NONE

@@ -54,6 +54,7 @@ def service_of(path: str) -> str | None:
     return ROUTES.get((segments[0], segments[1])) if len(segments) > 1 else None
 
 
+@_remembered
 def is_inference_protocol(path: str) -> bool:
     """Whether errors there must be in the shape of the Open Inference Protocol, or its version before, which is one."""
     segments = _segments(path)
