@@ -54,6 +54,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"signature": TENSORS | {"outputs": [{"name": "x", "datatype": "FP32", "shape": [-2]}]}},
         "#/signature/outputs/0/shape/0",
     ),
+    "a size of nothing": (
+        {"signature": TENSORS | {"outputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 0]}]}},
+        "#/signature/outputs/0/shape/1",
+    ),
     "a name twice": ({"signature": TENSORS | {"inputs": 2 * TENSORS["inputs"]}}, "#/signature"),  # type: ignore[operator]
     "classes of tensors": ({"signature": TENSORS | {"classes": ["a", "b"]}}, "#/signature/classes"),
     "numbers that are none": ({"parameters": {"a": 2**70}}, "#/parameters"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -56,10 +57,16 @@ class Signature(Part):
         return self
 
 
+def _is_size(value: int) -> int:
+    if value == 0:
+        raise ValueError("a size is 1 or more, or -1 for any")
+    return value
+
+
 class Tensor(Part):
     """An array that goes in, or comes out. The words are those of the Open Inference Protocol."""
 
-    name: Word
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     datatype: Literal[
         "BOOL",
         "UINT8",
@@ -75,11 +82,11 @@ class Tensor(Part):
         "FP64",
         "BYTES",
     ]
-    shape: Annotated[list[Annotated[int, Field(ge=-1, lt=2**31)]], Field(max_length=16)]
+    shape: Annotated[list[Annotated[int, Field(ge=-1, lt=2**31), AfterValidator(_is_size)]], Field(max_length=8)]
     """-1 is any length; as the first length, it is that of the batch."""
 
 
-Tensors = Annotated[list[Tensor], Field(min_length=1, max_length=256)]
+Tensors = Annotated[list[Tensor], Field(min_length=1, max_length=64)]
 
 
 class TensorSignature(Part):
