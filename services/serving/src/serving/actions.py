@@ -20,6 +20,8 @@ REPLICAS = "serving_desired"
 """The channel on which replicas are told to look."""
 PARTS = "serving_parts"
 """The channel on which they are told that parts of a batch wait."""
+PREDICTIONS = "serving_predictions"
+"""The channel on which they are told that requests wait which are answered later."""
 
 
 class ModelNotFound(errors.Invalid):

@@ -18,7 +18,8 @@ from kit.reconcile import controller, every, first, listen
 from kit.reconcile import run as reconciling
 from kit.tokens import load_signer, load_verifier
 from serving import actions
-from serving.api import batches, deployments, inference, mlflow, predict, v1
+from serving.api import batches, deployments, inference, mlflow, predict, predictions, v1
+from serving.api.later import LaterWorker, problem_of_lost
 from serving.api.state import Parts
 from serving.batching import TTL as BATCH_TTL
 from serving.batching import BatchReconciler
@@ -37,6 +38,7 @@ from serving.replica.table import Table
 from serving.settings import Settings
 from serving.store.batches import BatchStore
 from serving.store.deployments import DeploymentStore
+from serving.store.predictions import PredictionStore
 from serving.store.replicas import ReplicaStore
 from serving.store.tables import batches as batches_table
 from serving.store.tables import deployments as deployments_table
@@ -49,6 +51,8 @@ KEPT_REVISIONS = 50
 """Of each deployment, beside those that a replica still serves."""
 RESTORE = 10.0
 """Seconds that the first requests wait at most for what was served last."""
+LATER = 1.0
+"""Seconds between two looks for requests that are answered later; a notification comes sooner."""
 PARTS = 2.0
 """Seconds between two looks for parts of batches; a notification comes sooner."""
 THREADS = 2
@@ -70,6 +74,15 @@ def create_app(settings: Settings) -> Service:
             runners = Runners(limits, queueing=queueing)
             loader = Loader(files, runners, queueing=queueing, threads=threads())
             replica = Replica(engine, table, files, loader, runners)
+            parts = Parts(
+                registry,
+                table,
+                replica,
+                deployments=settings.project_deployments,
+                batches=settings.project_batches,
+                predictions=settings.waiting_predictions,
+                prediction_bytes=settings.waiting_prediction_bytes,
+            )
             wakeup = asyncio.Event()
 
             async def follow(stop: asyncio.Event) -> None:
@@ -81,17 +94,25 @@ def create_app(settings: Settings) -> Service:
             async def work(stop: asyncio.Event) -> None:
                 await _work_on_parts(settings, engine, Borrowed(table, loader), ingest, stop)
 
-            async with background(follow, hear, work):
+            async def answer_later(stop: asyncio.Event) -> None:
+                await _answer_later(settings, engine, parts, stop)
+
+            async with background(follow, hear, work, answer_later):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
-                rooms = {"deployments": settings.project_deployments, "batches": settings.project_batches}
-                yield {"engine": engine, "parts": Parts(registry, table, replica, **rooms)}
+                yield {"engine": engine, "parts": parts}
             loader.close()
             files.close()
         await engine.dispose()
 
     api = make_api("serving", lifespan)
-    for router in (deployments.router, batches.router, audit.router(), events.router(issuers=SERVICES)):
+    for router in (
+        deployments.router,
+        batches.router,
+        predictions.router,
+        audit.router(),
+        events.router(issuers=SERVICES),
+    ):
         api.include_router(router)
     verifier = load_verifier(settings.public_keys_file, "serving")
     raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
@@ -124,6 +145,15 @@ async def _work_on_parts(
         await reconciling(claim, worker.work, workers=settings.batch_workers, poll=PARTS, wakeup=wakeup, stop=stop)
 
 
+async def _answer_later(settings: Settings, engine: AsyncEngine, parts: Parts, stop: asyncio.Event) -> None:
+    """Beside requests, those that nobody waits for."""
+    worker, wakeup = LaterWorker(engine, parts, stop), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen(settings.url, actions.PREDICTIONS, wakeup=wakeup, stop=stop))
+        workers = settings.prediction_workers
+        await reconciling(worker.claim, worker.work, workers=workers, poll=LATER, wakeup=wakeup, stop=stop)
+
+
 async def loops(settings: Settings, stop: asyncio.Event) -> None:
     """What goes on beside requests, until `stop` is set."""
     engine = make_engine(settings.url, connections=4)
@@ -141,6 +171,8 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
                 await ReplicaStore(connection).prune(KEPT_REPLICAS)
                 await DeploymentStore(connection).prune(KEPT_REVISIONS)
                 await BatchStore(connection).retire(timedelta(days=settings.batch_days))
+                kept = timedelta(hours=settings.prediction_hours)
+                await PredictionStore(connection).purge(kept, problem_of_lost(kept))
 
         async with asyncio.TaskGroup() as group:
             for table, look, ttl in ((deployments_table, reconcile, TTL), (batches_table, reconcile_batch, BATCH_TTL)):

@@ -62,6 +62,18 @@ class Settings(KitSettings):
     batch_days: PositiveInt = 30
     """How long a batch is shown that has ended. Its result is a dataset version, and stays."""
 
+    prediction_workers: PositiveInt = 4
+    """Requests that are answered later, answered at one time by this process."""
+
+    prediction_hours: PositiveInt = 24
+    """How long such a request waits at most, and how long its answer is kept."""
+
+    waiting_predictions: PositiveInt = 1000
+    """Of a project, to be answered later."""
+
+    waiting_prediction_bytes: PositiveInt = 256 << 20
+    """Of the bodies of these."""
+
     @property
     def runner_load(self) -> timedelta:
         return timedelta(seconds=self.runner_load_seconds)

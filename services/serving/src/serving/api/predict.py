@@ -43,8 +43,8 @@ def routes() -> list[RawRoute]:
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or say as a problem why not."""
     try:
-        arrays, is_arrow = predict_kinds.reads(scope) or _arrays, predict_kinds.wants_arrow(scope)
-        written = predict_kinds.written if is_arrow else _written
+        arrays, is_arrow = predict_kinds.reads(scope) or arrays_of_json, predict_kinds.wants_arrow(scope)
+        written = predict_kinds.written if is_arrow else written_as_json
         body = await answered(scope, receive, await read(scope, receive), arrays, written)
     except bodies.ClientGone:
         return
@@ -84,11 +84,13 @@ def found(scope: Scope) -> tuple[Live, Answering]:
     return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def _arrays(signature: AnySignature, content: bytes) -> Arrays:
+def arrays_of_json(signature: AnySignature, content: bytes) -> Arrays:
+    """What a body of JSON asks."""
     return rows.arrays_of(signature, document_of(content))
 
 
-def _written(live: Live, one: Answering, prediction: Prediction) -> bytes:
+def written_as_json(live: Live, one: Answering, prediction: Prediction) -> bytes:
+    """An answer as JSON."""
     return orjson.dumps(
         {
             "predictions": one.resident.signature.answers_of(prediction),

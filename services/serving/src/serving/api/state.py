@@ -21,6 +21,10 @@ class Parts:
     """That a project may have."""
     batches: int
     """That a project may have under way."""
+    predictions: int
+    """That a project may have waiting, to be answered later."""
+    prediction_bytes: int
+    """Of their bodies."""
 
 
 async def _parts(request: Request) -> Parts:

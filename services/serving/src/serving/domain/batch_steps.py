@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from serving.domain.batches import FINAL, Batch, Phase, Progress, Reason, Why
 
+NOTHING = Why()
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -30,7 +32,7 @@ class Settle:
     """It has ended."""
 
     phase: Phase
-    why: Why = Why()
+    why: Why = NOTHING
 
 
 @dataclass(frozen=True)
