@@ -72,8 +72,10 @@ def operation_of(method: str, path: str) -> Operation:
             return Operation.ADMINISTER
         case ["v1", "projects", *_] if not reads:
             return Operation.ADMINISTER
-        case ["v1", "deployments", _, "predict" | "invocations"] if method == "POST":
+        case ["v1", "deployments", _, "predict" | "invocations" | "predictions"] if method == "POST":
             return Operation.PREDICT
+        case ["v1", "deployments", _, "predictions", _] if reads:  # the answer to what such a key has asked
+            return Operation.DESCRIBE
         case ["v1", "deployments", _, "ping"] if reads:
             return Operation.DESCRIBE
         case ["v1", "models", _] as segments if _is_v1(segments) and method == "POST":
