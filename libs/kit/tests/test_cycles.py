@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -38,18 +39,14 @@ class Wire(asyncio.Transport):
 
 def cycle_on(wire: Wire, method: str = "GET", *, keep_alive: bool = True) -> Cycle:
     return Cycle(
-        loop=asyncio.get_running_loop(),
-        scope={"method": method},
-        transport=wire,
-        flow=FlowControl(wire),
-        logger=None,
-        access_logger=None,
-        access_log=False,
-        default_headers=[],
-        message_event=asyncio.Event(),
-        expect_100_continue=False,
+        asyncio.get_running_loop(),
+        {"method": method},
+        wire,
+        FlowControl(wire),
+        logging.getLogger(__name__),
+        lambda: None,
+        expects=False,
         keep_alive=keep_alive,
-        on_response=lambda: None,
     )
 
 

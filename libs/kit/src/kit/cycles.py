@@ -5,6 +5,7 @@ no turn of the loop. When it does wait for something, a task goes on with it fro
 """
 
 import asyncio
+import logging
 import re
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -24,8 +25,31 @@ _names: dict[bytes, bytes] = {}
 class Cycle(RequestResponseCycle):
     """The head of an answer waits for the first piece of its body, but no longer than until the loop comes round."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop, flow: FlowControl, **given: Any) -> None:
-        super().__init__(flow=flow, **given)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scope: Any,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        logger: logging.Logger,
+        on_response: Callable[[], None],
+        *,
+        expects: bool,
+        keep_alive: bool,
+    ) -> None:
+        """`expects` is whether the client waits to be asked for the body."""
+        # What uvicorn's own sets, by itself: a call with twelve names costs as much as all the rest of this.
+        self.scope, self.transport, self.flow, self.logger = scope, transport, flow, logger
+        self.on_response: Callable[[], None] = on_response
+        self.message_event = asyncio.Event()
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expects
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = self.response_complete = False
+        self.chunked_encoding: bool | None = None
+        self.expected_content_length = 0
         self._loop = loop
         self._head = b""
         self._uncork: asyncio.Handle | None = None

@@ -34,6 +34,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._idle_since: float | None = None
         self._running: RequestResponseCycle | None = None
         self._whole: RequestResponseCycle | None = None
         """What begins once its request is whole."""
@@ -59,6 +60,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._after(None)
         self._end_flush()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         # uvicorn tells the newest request only, and those that came before it may still be answered.
         for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
@@ -111,6 +115,24 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None  # the timer of an idle connection looks at this when it rings, and is seldom made anew
+
+    def _begin_idle(self) -> None:
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
+
+    def _look_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._look_idle)
+
     def leave(self) -> None:
         """The process is about to end: an answer that has not begun is the last on its connection, and says so."""
         if self.cycle is not None and not self.cycle.response_started:
@@ -134,7 +156,10 @@ class EdgeProtocol(HttpToolsProtocol):
             raise self._because(edge_rules.url_too_long(self.limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         self._header_bytes += len(name) + len(value) + len(b": \r\n")
         if len(self.headers) > self.limits.headers or self._header_bytes > self.limits.header_bytes:
             raise self._because(edge_rules.headers_too_large(self.limits))
@@ -177,18 +202,14 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _make_cycle(self, version: str) -> cycles.Cycle:
         return cycles.Cycle(
-            loop=self.loop,
-            scope=self.scope,
-            transport=self._door,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            self.loop,
+            self.scope,
+            self._door,
+            self.flow,
+            self.logger,
+            self.on_response_complete,
+            expects=self.expect_100_continue,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
         )
 
     def on_body(self, body: bytes) -> None:
@@ -201,10 +222,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._body_open = False
         self._after(None)
         if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._begin_idle()
         if self._whole is not None:
             cycle, self._whole = self._whole, None
             self._running = cycle
@@ -217,7 +235,15 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self._deaf:
             return
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._begin_idle()
         if self._body_open and self.cycle.response_complete:
             self._unset_keepalive_if_required()
             self._after(self.limits.linger, self._close)
