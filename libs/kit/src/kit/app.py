@@ -58,8 +58,11 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # For what would hold an answer back, or stream for ever (kit.waiting, kit.sse).
-        scope.setdefault("state", {})["is_ending"] = lambda: self.draining
+        scope.setdefault("state", {})["is_ending"] = self._is_ending
         await self._stack(scope, receive, send)
+
+    def _is_ending(self) -> bool:
+        return self.draining
 
     def is_prompt(self, scope: Scope) -> bool:
         """Whether this request will most likely be answered without waiting (kit.edge asks)."""
@@ -111,7 +114,8 @@ class _Dispatcher:
             return
         match = scope["state"]["match"]
         if match is not None and match.endpoint is not None:
-            await match.endpoint({**scope, "path_params": dict(match.params)}, receive, send)
+            scope["path_params"] = dict(match.params)
+            await match.endpoint(scope, receive, send)
         else:
             await self._strict(scope, receive, send)
 

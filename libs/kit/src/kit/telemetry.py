@@ -33,6 +33,15 @@ _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName
 QUIET = {"/livez", "/readyz", "/metrics"}
 
 
+class _InFlight:
+    """Requests of all applications of this process; they come and go in one thread."""
+
+    count = 0
+
+
+IN_FLIGHT.set_function(lambda: _InFlight.count)
+
+
 class Telemetry:
     """The outermost layer of a service: names each request, times it, and says one line about it."""
 
@@ -59,11 +68,11 @@ class Telemetry:
             await send(message)
 
         began = time.perf_counter()
-        IN_FLIGHT.inc()
+        _InFlight.count += 1
         try:
             await self._app(scope, receive, named)
         finally:
-            IN_FLIGHT.dec()
+            _InFlight.count -= 1
             seconds = time.perf_counter() - began
             route = _account(scope, status, seconds)
             if tracing.is_on() and route not in QUIET:
