@@ -15,6 +15,7 @@ from gateway.actions import SERVICE, KeyRing
 from gateway.api import docs, keys, projects, proxy, suite
 from gateway.api.admission import Admission, Front
 from gateway.api.document import ApiDocument
+from gateway.api.exchange import Watch
 from gateway.api.proxy import Proxy
 from gateway.api.state import Parts, Rules
 from gateway.clients.discovery import Discovery, Resolve, addresses_of
@@ -77,7 +78,8 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
             await discovery.begin()
             services = Services(upstreams, signer)
             document = ApiDocument(services, api.openapi())
-            parts = Parts(ring, upstreams, services, document, _rules(settings))
+            watch = Watch(asyncio.get_running_loop())
+            parts = Parts(ring, upstreams, services, document, _rules(settings), watch)
             async with background(
                 _keeping_keys(settings, ring),
                 _keeping_endpoints(settings, discovery),

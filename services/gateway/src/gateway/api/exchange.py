@@ -10,7 +10,7 @@ from kit import errors
 from kit.bodies import ClientGone
 
 PROMPT = 0.02
-"""Seconds for which nobody watches whether the client is still there: most answers are back by then."""
+"""Seconds for which nobody watches whether a client is still there, and twice that at most: most answers are back."""
 
 
 class Incoming:
@@ -71,9 +71,9 @@ class Incoming:
         """The last byte of the answer is on its way; from here on it is no matter when the client leaves."""
         self._answered = True
 
-    def watched(self, loop: asyncio.AbstractEventLoop) -> "Watched":
+    def watched(self, watch: "Watch") -> "Watched":
         """Cancel what is done inside as soon as the client has left. Raises ClientGone then."""
-        return Watched(self, loop)
+        return Watched(self, watch)
 
     async def watch(self, work: "asyncio.Task[object]") -> None:
         # Only one may wait for messages at a time: first the reader of the body, then we.
@@ -87,27 +87,51 @@ class Incoming:
             work.cancel()
 
 
+class Watch:
+    """Begins to look after requests that take their time. One timer does for all: most are over when it comes round."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._young: list[Watched] = []
+        self._older: list[Watched] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def over(self, it: "Watched") -> None:
+        self._young.append(it)
+        if self._timer is None:
+            self._timer = self.loop.call_later(PROMPT, self._look)
+
+    def _look(self) -> None:
+        for it in self._older:
+            it.begin()
+        self._older, self._young = self._young, []
+        self._timer = self.loop.call_later(PROMPT, self._look) if self._older else None
+
+
 class Watched:
     """What `Incoming.watched` gives. A task that waits for the news is made only where an answer takes its time."""
 
-    __slots__ = ("_incoming", "_later", "_loop", "_watcher", "_work")
+    __slots__ = ("_incoming", "_is_over", "_watch", "_watcher", "_work")
 
-    def __init__(self, incoming: Incoming, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, incoming: Incoming, watch: Watch) -> None:
         self._incoming = incoming
-        self._loop = loop  # looking for it costs a system call each time
+        self._watch = watch
         self._watcher: asyncio.Task[None] | None = None
+        self._is_over = False
 
     def __enter__(self) -> None:
-        work = asyncio.current_task(self._loop)
+        work = asyncio.current_task(self._watch.loop)
         assert work is not None
         self._work: asyncio.Task[object] = work
-        self._later = self._loop.call_later(PROMPT, self._begin)
+        self._watch.over(self)
 
-    def _begin(self) -> None:
-        self._watcher = self._loop.create_task(self._incoming.watch(self._work))
+    def begin(self) -> None:
+        """Make the task, unless all is over."""
+        if not self._is_over:
+            self._watcher = self._watch.loop.create_task(self._incoming.watch(self._work))
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
-        self._later.cancel()
+        self._is_over = True
         if self._watcher is not None:
             self._watcher.cancel()
         failure = self._incoming.failure

@@ -52,7 +52,7 @@ class Proxy:
         limit = body_limit(scope["method"], scope["path"], rules.text_of(said.get(b"content-type", b"")))
         incoming = Incoming(receive, limit)
         try:
-            with incoming.watched(scope["state"]["parts"].upstreams.loop):
+            with incoming.watched(scope["state"]["parts"].watch):
                 await self._pass_on(scope, said, incoming, limit, send)
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})

@@ -55,7 +55,6 @@ class Upstreams:
 
     def __init__(self, urls: Mapping[str, Sequence[str]], clients: Clients) -> None:
         self.pools = {service: Pool(endpoints) for service, endpoints in urls.items()}
-        self.loop = clients.connections.loop
         self._clients = clients
         self._answered_by = {service: REQUESTS.labels(service, "answered") for service in self.pools}
         for service, pool in self.pools.items():
