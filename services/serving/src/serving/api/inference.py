@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from kit import bodies, errors
@@ -22,7 +21,7 @@ from serving.api.speaking import Answer, Handle, refusal, speaking
 from serving.domain import tensors
 from serving.replica.table import Answering, Live
 
-LENGTH = "inference-header-content-length"
+LENGTH = b"inference-header-content-length"
 OCTETS = "application/octet-stream"
 
 
@@ -69,22 +68,32 @@ async def _nothing(scope: Scope, receive: Receive) -> Answer:
 
 
 async def _infer(scope: Scope, receive: Receive) -> Answer:
-    headers = Headers(scope=scope)
+    length, encoding = _described(scope)
     body = await bodies.read(scope, receive, limit=LIMIT)
     began = time.perf_counter()
     live, one = found(scope)
     until = await admitted(scope, live, one)
     # A packed body may be any size: what it unpacks to is not known yet.
-    is_much = len(body) > LARGE or "content-encoding" in headers
-    request, arrays = await beside(is_much, _read, headers, body, one)
+    is_much = len(body) > LARGE or encoding != ""
+    request, arrays = await beside(is_much, _read, length, encoding, body, one)
     prediction = await asked(live, one, arrays, began, receive, until)
     identity = request.id or scope["state"]["request_id"]
     return await beside(prediction.size > MANY, _written, live, one, request, prediction, identity)
 
 
-def _read(headers: Headers, body: bytes, one: Answering) -> tuple[tensors.Asked, Arrays]:
-    plain = encodings.unpacked(body, headers.get("content-encoding", ""), limit=LIMIT)
-    request = _request(headers, plain, one)
+def _described(scope: Scope) -> tuple[str | None, str]:
+    """What the headers say of the body: the length of its JSON, and how it is packed."""
+    length, encoding = None, ""
+    for name, value in scope["headers"]:
+        if name == LENGTH:
+            length = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1")
+    return length, encoding
+
+
+def _read(length: str | None, encoding: str, body: bytes, one: Answering) -> tuple[tensors.Asked, Arrays]:
+    request = _request(length, encodings.unpacked(body, encoding, limit=LIMIT), one)
     return request, rows.arrays_of_tensors(one.resident.signature, request.tensors)
 
 
@@ -100,12 +109,11 @@ def _written(live: Live, one: Answering, request: tensors.Asked, prediction: Pre
     text = orjson.dumps(document)
     if not parts:
         return 200, JSON, text
-    return 200, {"content-type": OCTETS, LENGTH: str(len(text))}, b"".join([text, *parts])
+    return 200, {"content-type": OCTETS, LENGTH.decode(): str(len(text))}, b"".join([text, *parts])
 
 
-def _request(headers: Headers, content: bytes, one: Answering) -> tensors.Asked:
+def _request(given: str | None, content: bytes, one: Answering) -> tensors.Asked:
     """JSON, or JSON of an announced length and tensors behind it."""
-    given = headers.get(LENGTH)
     length = len(content) if given is None else int(given) if given.isascii() and given.isdigit() else -1
     if not 0 <= length <= len(content):
         raise errors.Malformed("Inference-Header-Content-Length is not the length of the JSON in this body.")

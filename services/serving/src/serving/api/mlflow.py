@@ -31,7 +31,7 @@ def routes() -> list[RawRoute]:
     viewer, path = Access(Role.VIEWER), "/v1/deployments/{name}"
     invoke, ping = speaking(_invoke, _error_of), speaking(_ping, _error_of)
     return [
-        RawRoute(frozenset({"POST"}), f"{path}/invocations", invoke, viewer, documents.INVOCATIONS),
+        RawRoute(frozenset({"POST"}), f"{path}/invocations", invoke, viewer, documents.INVOCATIONS, is_prompt=True),
         RawRoute(frozenset({"GET"}), f"{path}/ping", ping, viewer, documents.PING),
     ]
 

@@ -22,7 +22,7 @@ from serving.replica.table import Answering, Live
 def routes() -> list[RawRoute]:
     path = "/v1/models/{name}:predict"
     endpoint = speaking(_predict, error_of)
-    return [RawRoute(frozenset({"POST"}), path, endpoint, Access(Role.VIEWER), documents.V1)]
+    return [RawRoute(frozenset({"POST"}), path, endpoint, Access(Role.VIEWER), documents.V1, is_prompt=True)]
 
 
 async def _predict(scope: Scope, receive: Receive) -> Answer:
