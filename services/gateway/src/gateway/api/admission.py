@@ -63,7 +63,8 @@ class Admission:
         scope["state"]["verdict"] = verdict
         if self._buckets.shared and self._buckets.is_news(who):
             self._tell()
-        verdict.check()
+        if not verdict.allowed:
+            verdict.check()
         self._places.take(who)
         scope["state"]["place"] = who
 

@@ -27,7 +27,8 @@ class Incoming:
         self._watching: asyncio.Event | None = None
         self.answering = False
         """Whether an answer has begun: then no other can be given."""
-        self._answered = False
+        self.answered = False
+        """Whether its last byte is on its way: from here on it is no matter when the client leaves."""
 
     async def parts(self) -> AsyncIterator[bytes]:
         size, more = 0, True
@@ -67,14 +68,6 @@ class Incoming:
         if self._watching is not None:
             self._watching.set()
 
-    def is_answered(self) -> None:
-        """The last byte of the answer is on its way; from here on it is no matter when the client leaves."""
-        self._answered = True
-
-    def watched(self, watch: "Watch") -> "Watched":
-        """Cancel what is done inside as soon as the client has left. Raises ClientGone then."""
-        return Watched(self, watch)
-
     async def watch(self, work: "asyncio.Task[object]") -> None:
         # Only one may wait for messages at a time: first the reader of the body, then we.
         if not self._is_whole:
@@ -82,7 +75,7 @@ class Incoming:
             await self._watching.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._answered:
+        if not self.answered:
             self.failure = ClientGone()
             work.cancel()
 
@@ -109,7 +102,10 @@ class Watch:
 
 
 class Watched:
-    """What `Incoming.watched` gives. A task that waits for the news is made only where an answer takes its time."""
+    """What is done inside is cancelled as soon as the client has left, and raises ClientGone then.
+
+    A task that waits for the news is made only where an answer takes its time.
+    """
 
     __slots__ = ("_incoming", "_is_over", "_watch", "_watcher", "_work")
 

@@ -10,7 +10,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from gateway.api import exchange
-from gateway.api.exchange import Incoming
+from gateway.api.exchange import Incoming, Watched
 from gateway.api.state import Parts
 from gateway.clients.exchanges import Answer, Body, Outgoing
 from gateway.clients.upstreams import SOON, ServiceUnavailable
@@ -52,7 +52,7 @@ class Proxy:
         limit = body_limit(scope["method"], scope["path"], rules.text_of(said.get(b"content-type", b"")))
         incoming = Incoming(receive, limit)
         try:
-            with incoming.watched(scope["state"]["parts"].watch):
+            with Watched(incoming, scope["state"]["parts"].watch):
                 await self._pass_on(scope, said, incoming, limit, send)
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})
@@ -160,9 +160,9 @@ async def _return(answer: Answer, incoming: Incoming, send: Send, is_ending: Cal
     if answer.length is not None and answer.length <= SMALL:
         whole = await answer.read()
         incoming.answering = True
-        await exchange.start(send, answer.status, headers)
-        incoming.is_answered()
-        await exchange.part(send, whole, more=False)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        incoming.answered = True
+        await send({"type": "http.response.body", "body": whole, "more_body": False})
         return
     incoming.answering = True
     await exchange.start(send, answer.status, headers)
@@ -172,7 +172,7 @@ async def _return(answer: Answer, incoming: Incoming, send: Send, is_ending: Cal
     else:
         while piece := await answer.readany():
             await exchange.part(send, piece, more=True)
-    incoming.is_answered()
+    incoming.answered = True
     await exchange.part(send, b"", more=False)
 
 

@@ -67,7 +67,9 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._size = self._dry = 0
         self._heard = 0.0
-        self._busy = self._bodiless = self._headed = self._complete = self._paused = self._to_its_end = False
+        self._is_small = self._busy = self._bodiless = self._headed = self._complete = self._paused = (
+            self._to_its_end
+        ) = False
         self._reusable = False
 
     # What the gateway does.
@@ -87,7 +89,7 @@ class Connection(asyncio.Protocol):
         Raises:
             Broken: it has left, and no answer came.
         """
-        self.status, self.headers, self.length, self._parts = 0, [], None, []
+        self.status, self.headers, self.length, self._parts, self._is_small = 0, [], None, [], False
         self._size = self._dry = 0
         self._headed = self._complete = self._reusable = self._to_its_end = False
         self._busy, self._bodiless = True, method == "HEAD"
@@ -101,10 +103,6 @@ class Connection(asyncio.Protocol):
         await waiter
         if self._failure is not None and (not self._headed or self._is_small):
             raise self._failure
-
-    @property
-    def _is_small(self) -> bool:
-        return self.length is not None and self.length <= SMALL
 
     async def _news(self) -> None:
         self._waiter = self._loop.create_future()
@@ -148,12 +146,13 @@ class Connection(asyncio.Protocol):
         self.let_go()
 
     def let_go(self) -> None:
+        """As `release`."""
         self._busy = False
-        unsent = self._transport.get_write_buffer_size()
-        if self._complete and self._reusable and not unsent and self.is_usable:
+        transport = self._transport
+        if self._complete and self._reusable and not transport.get_write_buffer_size() and not transport.is_closing():
             self._pool.keep(self)
         else:
-            self._transport.abort()
+            transport.abort()
 
     def close(self) -> None:
         self._transport.close()
@@ -215,6 +214,7 @@ class Connection(asyncio.Protocol):
         for name, value in self.headers:
             if name == b"content-length":
                 self.length, framed = int(value), True
+                self._is_small = self.length <= SMALL
             elif name == b"transfer-encoding":
                 if value.lower() != b"chunked":
                     raise ValueError("an encoding that nobody asked for")

@@ -21,6 +21,7 @@ from gateway.domain.endpoints import FAILURES, Endpoint, Pool
 from kit import errors, tracing
 
 TRIES = 3
+BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 SOON = timedelta(seconds=1)
 
 REQUESTS = Counter(
@@ -46,7 +47,8 @@ class Exchange:
 
     async def end(self) -> None:
         self._endpoint.in_flight -= 1
-        tracing.end(self._span)
+        if self._span is not None:
+            tracing.end(self._span)
         await self.answer.release()
 
 
@@ -94,7 +96,7 @@ class Upstreams:
                 if not self._goes_on(request, endpoint, exc, failed):
                     break
             else:
-                if moved or not _may_move(request, exchange.answer.status, endpoint, pool):
+                if moved or exchange.answer.status != BUSY or not _may_move(request, endpoint, pool):
                     return exchange
                 moved = True
                 failed.append(endpoint.url)
@@ -116,7 +118,9 @@ class Upstreams:
         return not silent and not request.begun and request.repeatable and len(failed) <= 1
 
     async def _attempt(self, request: Outgoing, endpoint: Endpoint) -> Exchange:
-        span = tracing.begin_call(request.service, request.method, request.path)
+        span = None
+        if tracing.is_on():
+            span = tracing.begin_call(request.service, request.method, request.path)
         context = tracing.said_in(span)
         headers = request.headers if context is None else [*request.headers, (b"traceparent", context.encode("ascii"))]
         endpoint.in_flight += 1
@@ -129,7 +133,8 @@ class Upstreams:
             raise
         endpoint.answered()
         self._answered_by[request.service].inc()
-        tracing.answered(span, answer.status)
+        if span is not None:
+            tracing.answered(span, answer.status)
         return Exchange(answer, endpoint, span)
 
     def _failed(self, service: str, endpoint: Endpoint) -> None:
@@ -138,9 +143,9 @@ class Upstreams:
             EJECTED.labels(service).inc()
 
 
-def _may_move(request: Outgoing, status: int, endpoint: Endpoint, pool: Pool) -> bool:
+def _may_move(request: Outgoing, endpoint: Endpoint, pool: Pool) -> bool:
     """Whether another copy is to be asked, since this one says that it cannot."""
-    if status != HTTPStatus.SERVICE_UNAVAILABLE or not request.changes_nothing:
+    if not request.changes_nothing:
         return False
     now = time.monotonic()
     endpoint.overloaded(now)

@@ -57,9 +57,8 @@ class Endpoint:
         return self.failures < FAILURES or now >= self.ejected_until
 
     def chosen(self, now: float) -> None:
-        """A request goes there. As long as it is a trial, no other follows for a while."""
-        if self.failures >= FAILURES:
-            self.ejected_until = now + LONGEST
+        """A request goes there to try whether it is back: no other follows for a while."""
+        self.ejected_until = now + LONGEST
 
     def overloaded(self, now: float) -> None:
         """It answers, and says that it cannot. Who is so fast with that has few requests in flight, and must not
@@ -177,5 +176,6 @@ class Pool:
             return None
         self._turn += 1
         picked = equals[self._turn % len(equals)]
-        picked.chosen(now)
+        if picked.failures >= FAILURES:
+            picked.chosen(now)
         return picked

@@ -78,7 +78,7 @@ class Buckets:
     _arrivals: dict[str, float] = field(default_factory=dict)
     _used: dict[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def step(self) -> float:
         return 1 / self.rate.per_second
 
