@@ -19,7 +19,7 @@ CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: secrets images images-sizes containers-test compose-up compose-down
-.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs contracts swagger-ui clean python
+.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs estimators contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 
 docs: $(TEST) ## Write docs/settings.md from the Settings classes
 	$(BIN)/python tools/settings_page.py
+
+estimators: $(TEST) ## docs/estimators.md: each estimator of scikit-learn trained, served and compared with itself; a minute
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python tools/estimators_table.py
 
 contracts: $(TEST) ## Write contracts/<service>.openapi.json; refused when a promise is broken (BREAK=1)
 	$(BIN)/python tools/contracts.py $(if $(BREAK),--break)

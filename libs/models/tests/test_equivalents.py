@@ -12,9 +12,9 @@ from models.conversions import onnx_of
 from models.edges import edge_rows, far_rows
 from models.equivalents import equivalent, floor32, jumps
 from models.onnx_models import OnnxModel
-from models.signature import Signature
+from models.signature import ModelOutputInvalid, Signature
 from models.skops_models import SkopsModel
-from models.verdicts import Verdict, compare
+from models.verdicts import Verdict, answerable, compare
 
 TREE, FOREST = "sklearn.tree.DecisionTreeClassifier", "sklearn.ensemble.RandomForestClassifier"
 HIST = "sklearn.ensemble.HistGradientBoostingClassifier"
@@ -117,6 +117,31 @@ def test_far_from_all_data_a_twin_may_have_no_number_but_not_another_one(world: 
     verdict = judged(model, world, signature_of(classes=tuple(classes)))
     assert not verdict.kept
     assert "far from all data differ" in verdict.reason
+
+
+def test_labels_that_were_chosen_among_infinities_are_no_answer(world: World) -> None:
+    classes = np.array(["a", "b", "c"], object)
+    three = classes[np.digitize(world.delay, np.quantile(world.delay, [0.3, 0.6]))]
+    model = fitted("sklearn.linear_model.Perceptron", world, three)
+    signature = Signature.of(COLUMNS, "classification", classes.tolist(), scored=False)
+    verdict = judged(model, world, signature)
+    assert verdict.kept, verdict
+    twin = OnnxModel(onnx_of(model, signature), signature)
+    far = {name: array[:1].copy() for name, array in world.arrays.items()}
+    far["distance"][:] = far["wind speed/kt"][:] = np.finfo(np.float32).max
+    with pytest.raises(ModelOutputInvalid):
+        twin.predict(far)
+
+
+def test_what_the_estimator_does_not_answer_is_not_asked_of_its_twin() -> None:
+    world = world_of(300)
+    world.arrays["distance"][:] = (world.arrays["distance"] / 1e5).astype(np.float32)
+    model = fitted(TREE, world, world.late, numeric="impute_median_scale")
+    original = SkopsModel(formats.dumps(model), signature_of())
+    far = far_rows(signature_of(), world.arrays)
+    known = answerable(original, far)
+    assert 0 < len(known["distance"]) < len(far["distance"])
+    assert judged(model, world, signature_of()).kept
 
 
 def test_rows_beside_thresholds_ask_of_the_column_before_it_is_scaled(world: World) -> None:

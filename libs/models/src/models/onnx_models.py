@@ -8,7 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kit import errors
-from models.signature import Arrays, Prediction, Signature
+from models.signature import Arrays, Prediction, Signature, require_finite
 from models.tensor_signature import BYTES, AnySignature, TensorSignature, TensorSpec
 
 MAX_REASON = 300
@@ -46,20 +46,24 @@ class OnnxModel:
         self.signature = signature
         self._session = session_of(content)
         found = [node.type for node in self._session.get_inputs()]
-        outputs = [node.name for node in self._session.get_outputs()]
-        if found != [TENSOR_OF[column.type] for column in signature.inputs] or len(outputs) != (
-            2 if signature.task == "classification" else 1
+        outputs = 2 if signature.task == "classification" else 1
+        if (
+            found != [TENSOR_OF[column.type] for column in signature.inputs]
+            or len(self._session.get_outputs()) != outputs
         ):
             raise OnnxModelInvalid("The model's inputs or outputs are not those of its signature.")
-        # The scores of a model without probabilities mean nothing to anybody.
-        self._outputs = outputs if signature.scored else outputs[:1]
         self._inputs = tuple(zip((node.name for node in self._session.get_inputs()), signature.names, strict=True))
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
-        outputs = run(self._session, self._outputs, {to: arrays[name] for to, name in self._inputs})
+        outputs = run(self._session, None, {to: arrays[name] for to, name in self._inputs})
         if self.signature.task == "classification":
-            return Prediction(outputs[0], outputs[1] if self.signature.scored else None)
+            # Some converters lay the labels of many rows side by side.
+            labels, scores = np.ravel(outputs[0]), outputs[1]
+            if self.signature.scored:
+                return Prediction(labels, scores)
+            require_finite(scores)  # nobody sees them: a label chosen among infinities would look like any other
+            return Prediction(labels, None)
         return Prediction(np.ravel(outputs[0]), None)
 
 

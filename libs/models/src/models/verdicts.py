@@ -60,28 +60,54 @@ def compare(
     Far from all data a twin may have no number as its answer, which serving says to whoever asked. It may not have
     another one.
     """
-    asked = {"held-out": arrays, "made": made_rows(arrays)}
-    asked |= {name: rows for name, rows in (("beside", beside), ("far", far)) if rows is not None}
-    differences, lost = [0.0], 0
+    asked, lost = {"held-out": arrays, "made": made_rows(arrays)}, 0
+    if far is not None:
+        known = answerable(original, far)
+        far = answerable(twin, known)
+        lost = _count(known) - _count(far)
+    asked |= {name: rows for name, rows in (("beside", beside), ("far", far)) if rows is not None and _count(rows)}
+    differences = [0.0]
     for name, rows in asked.items():
         try:
             answer, expected = twin.predict(rows), original.predict(rows)
         except errors.Corrupt as error:
             return Verdict(kept=False, reason=error.detail)
+        if np.shape(answer.values) != np.shape(expected.values):
+            return Verdict(kept=False, reason=f"The twin has not one answer for each of the {SAID[name]}.")
         if name == "far":
             answered = _finite(answer)
-            lost = int((~answered).sum())
+            lost += int((~answered).sum())
             answer, expected = _where(answer, answered), _where(expected, answered)
         verdict = _difference(expected, answer, SAID[name], per_row=name == "far")
         if not verdict.kept:
             return verdict
         differences.append(verdict.max_difference or 0.0)
-    counts = {name: len(next(iter(rows.values()))) for name, rows in asked.items()}
+    counts = {name: _count(rows) for name, rows in asked.items()}
     reason = f"Agrees with the original on {counts['held-out']} held-out and {counts['made']} made rows"
     if len(asked) > 2:
         reason += f", {counts.get('beside', 0)} beside its thresholds and {counts.get('far', 0)} far from all data"
     reason += f"; for {lost} of these it has no number." if lost else "."
     return Verdict(kept=True, reason=reason, max_difference=max(differences))
+
+
+def _count(rows: Arrays) -> int:
+    return len(next(iter(rows.values())))
+
+
+def answerable(model: Runner, rows: Arrays) -> Arrays:
+    """Those of the rows that a model answers at all: scaled, a number can be more than a tree takes."""
+    if _answers(model, rows):
+        return rows
+    known = [row for row in range(_count(rows)) if _answers(model, {name: rows[name][row : row + 1] for name in rows})]
+    return {name: array[known] for name, array in rows.items()}
+
+
+def _answers(model: Runner, rows: Arrays) -> bool:
+    try:
+        model.predict(rows)
+    except Exception:  # noqa: BLE001  # whatever an estimator raises, it answers nothing then
+        return False
+    return True
 
 
 def _finite(answer: Prediction) -> NDArray[np.bool_]:
