@@ -287,6 +287,31 @@ async def test_an_idle_connection_ends_at_once_whatever_is_unread(unsent: int, e
     assert wire.ended == ended
 
 
+async def test_an_idle_connection_ends_when_it_was_idle_for_so_long_and_not_before() -> None:
+    config = uvicorn.Config(Application(), lifespan="off", log_config=None, http="httptools", timeout_keep_alive=1)
+    connection = edge.protocol_with(PROMPT)(config=config, server_state=ServerState(), app_state={})
+    connection.timeout_keep_alive = 0.3  # type: ignore[assignment]  # seconds, whole ones in settings alone
+    connection.transport = wire = Wire(0)
+    connection._begin_idle()
+    await passing(0.2)
+    connection._unset_keepalive_if_required()
+    connection._begin_idle()
+    await passing(0.2)
+    assert not wire.ended
+    await eventually(lambda: wire.ended == "closed")
+
+
+async def test_a_busy_connection_is_not_idle() -> None:
+    config = uvicorn.Config(Application(), lifespan="off", log_config=None, http="httptools")
+    connection = edge.protocol_with(PROMPT)(config=config, server_state=ServerState(), app_state={})
+    connection.timeout_keep_alive = 0
+    connection.transport = wire = Wire(0)
+    connection._begin_idle()
+    connection._unset_keepalive_if_required()
+    await eventually(lambda: connection.timeout_keep_alive_task is None)
+    assert not wire.ended
+
+
 class Wire(asyncio.Transport):
     """A transport with so many bytes that its reader has not taken."""
 
