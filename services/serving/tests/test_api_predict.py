@@ -191,6 +191,7 @@ class Slow:
         self.was_given_up = False
         self.is_lost = False
         self.pace: Pace | None = None
+        self.bytes = 0
 
     def is_quick(self, rows: int) -> bool:
         return False

@@ -73,7 +73,15 @@ def create_app(settings: Settings) -> Service:
             queueing = Queueing(settings.waiting_requests, settings.queue_seconds)
             runners = Runners(limits, queueing=queueing)
             loader = Loader(files, runners, queueing=queueing, threads=threads())
-            replica = Replica(engine, table, files, loader, runners)
+            replica = Replica(
+                engine,
+                table,
+                files,
+                loader,
+                runners,
+                budget=settings.resident_bytes,
+                reload=settings.reload_seconds,
+            )
             parts = Parts(
                 registry,
                 table,

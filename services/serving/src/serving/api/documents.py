@@ -165,6 +165,13 @@ STATS = _protocol(
 )
 ALL_STATS = _protocol("all_stats", "What all deployments of the project answered, as Triton says it", _ALL_STATS)
 _ENTRY = _object(name=_TEXT, version=_TEXT, state={"enum": ["READY", "LOADING", "UNAVAILABLE"]}, reason=_TEXT)
+LOAD, UNLOAD = (
+    {"post": _operation(f"repository_{name}", summary, {"type": "object"}, tag="inference protocol", failure=_ERROR)}
+    for name, summary in (
+        ("load", "Bring a deployment's models into the memory of this process"),
+        ("unload", "Give a deployment's models up, until they are asked again"),
+    )
+)
 INDEX = {
     "post": {
         **_operation(

@@ -29,6 +29,9 @@ class NotOfTheProtocol(errors.NotFound):
     """Nothing of the protocol that is spoken here."""
 
 
+LOAD, UNLOAD = (f"/v2/repository/models/{{name}}/{what}" for what in ("load", "unload"))
+
+
 def routes() -> list[RawRoute]:
     get, post = frozenset({"GET"}), frozenset({"POST"})
     model = "/v2/models/{name}"
@@ -38,6 +41,8 @@ def routes() -> list[RawRoute]:
         (get, "/v2/health/live", about.live, documents.LIVE),
         (get, "/v2/health/ready", about.ready, documents.READY),
         (post, "/v2/repository/index", repository.index, documents.INDEX),
+        (post, LOAD, repository.load, documents.of_model(documents.LOAD, LOAD)),
+        (post, UNLOAD, repository.unload, documents.of_model(documents.UNLOAD, UNLOAD)),
         # Before the paths of models: one that is named so is described at its version's path.
         (get, "/v2/models/stats", about.all_stats, documents.ALL_STATS),
     ]
@@ -51,9 +56,10 @@ def routes() -> list[RawRoute]:
         ]
     # Whatever else is asked for below is not there in the protocol's shape too.
     listed += [(frozenset(VERBS), path, _nothing, {}) for path in ("/v2", "/v2/{rest:path}")]
-    viewer = Access(Role.VIEWER)
+    viewer, editor = Access(Role.VIEWER), Access(Role.EDITOR)
     return [
-        RawRoute(methods, path, speaking(handle, error_of), viewer, shown) for methods, path, handle, shown in listed
+        RawRoute(methods, path, speaking(handle, error_of), editor if path in {LOAD, UNLOAD} else viewer, shown)
+        for methods, path, handle, shown in listed
     ]
 
 

@@ -15,6 +15,7 @@ from serving.domain.desired import Desired
 from serving.replica.table import Live
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
+ASLEEP = "It is not in memory; the next request brings it back."
 
 
 async def index(scope: Scope, receive: Receive) -> Answer:
@@ -25,11 +26,27 @@ async def index(scope: Scope, receive: Receive) -> Answer:
     return 200, JSON, orjson.dumps([it for it in models if it["state"] == READY or not only_ready])
 
 
+async def load(scope: Scope, receive: Receive) -> Answer:
+    """Bring a deployment's models back into the memory of this process, if they were given up."""
+    await bodies.read(scope, receive, limit=bodies.JSON_LIMIT)  # parameters of other servers mean nothing here
+    await scope["state"]["parts"].replica.load(scope["state"]["caller"].project, scope["path_params"]["name"])
+    return 200, JSON, b"{}"
+
+
+async def unload(scope: Scope, receive: Receive) -> Answer:
+    """Give them up. The next request brings them back: what is served is the deployment's to say, not a process's."""
+    await bodies.read(scope, receive, limit=bodies.JSON_LIMIT)
+    await scope["state"]["parts"].replica.unload(scope["state"]["caller"].project, scope["path_params"]["name"])
+    return 200, JSON, b"{}"
+
+
 def _models(desired: Desired, live: Live | None, why: str) -> Iterator[dict[str, Any]]:
     answering = () if live is None else live.answering
     known = {str(one.target.version) for one in answering}
+    if live is not None and live.is_asleep:
+        why = why or ASLEEP
     for one in answering:
-        lost = one.resident.is_lost
+        lost = one.resident.is_lost or (live is not None and live.is_asleep)
         yield _model(desired, str(one.target.version), UNAVAILABLE if lost else READY, why if lost else "")
     for target in desired.targets:
         if str(target.version) not in known:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from serving.runner import frames
 log = logging.getLogger(__name__)
 FIRST, LONGEST = 0.5, 30.0
 """Seconds before a child that broke off is started again; they double."""
+STARVING = 3
+"""Answers in a row that found no memory, after which what has leaked is got back by a new process."""
 HEALTHY = 60.0
 """Seconds after which a child is believed to be well, and the next break is a first one."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
@@ -67,6 +70,7 @@ class _Asked:
     """A message to the child, whose answer is awaited."""
 
     op: str
+    model: str
     within: float
     """Seconds from its turn, which the child says, to its answer; before, they are those of silence."""
     deadline: asyncio.Timeout
@@ -81,7 +85,18 @@ class _Asked:
 class Runner:
     """A child of a project. A task of its own starts it, and starts it again when it breaks off."""
 
-    def __init__(self, limits: ChildLimits, *, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(
+        self,
+        limits: ChildLimits,
+        *,
+        blame: Callable[[str], None] = lambda model: None,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        """`blame` is told of a model over which the child ended while it had others: it is lost, they are not."""
+        self._blame = blame
+        self._hungry = 0
+        self.is_shared = True
+        """Whether other models may come too."""
         self._limits = limits
         self._command = command
         self.turns = Turns(1)
@@ -131,8 +146,21 @@ class Runner:
             raise ModelNotReady("The process that runs this model is being started.", retry_after=timedelta(seconds=1))
         columns, parts = frames.columns_of(arrays)
         header = {"op": "predict", "model": model, "columns": columns}
-        answer, body = await self._ask(header, parts, within=self._limits.predict)
+        try:
+            answer, body = await self._ask(header, parts, within=self._limits.predict)
+        except ModelTooHungry:
+            self._hunger()
+            raise
+        self._hungry = 0
         return frames.prediction_of(answer, body)
+
+    def _hunger(self) -> None:
+        """One request may ask for too much; when the next ones find no memory either, it has leaked away."""
+        self._hungry += 1
+        if self._hungry >= STARVING:
+            log.error("runner ended: its memory is used up", extra={"bytes": self._limits.memory})
+            self._hungry = 0
+            self._kill()
 
     def unload(self, model: str) -> None:
         """Have it dropped when its turn comes. Nobody waits for that."""
@@ -162,7 +190,7 @@ class Runner:
         answer = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                self._pending[number] = _Asked(header["op"], seconds, deadline, answer)
+                self._pending[number] = _Asked(header["op"], header["model"], seconds, deadline, answer)
                 writer.write(frames.pack({**header, "id": number}, parts or ()))
                 await writer.drain()
                 return _checked(*await answer)
@@ -177,12 +205,18 @@ class Runner:
     def _give_up(self, late: int) -> None:
         """End a child that hangs, and with it all that waits for it; but not for a load while others answer."""
         if self._pending[late].op != "load" or not self._loaded:
+            self._accuse(self._pending[late])
             self._kill()
             return
         self.is_stuck = True
         for number, asked in self._pending.items():
             if number != late and asked.op == "load" and not asked.answer.done():
                 asked.answer.set_exception(ConnectionResetError())  # its turn never comes
+
+    def _accuse(self, asked: _Asked) -> None:
+        if asked.op == "predict" and len(self._models) > 1 and self._models.pop(asked.model, None) is not None:
+            log.warning("runner ended over a model", extra={"model": asked.model[:100]})
+            self._blame(asked.model)
 
     async def _keep(self) -> None:
         """Start the child, see it end, start it again."""
@@ -271,6 +305,8 @@ class Runner:
             self._writer = None
         for asked in self._pending.values():
             if not asked.answer.done():
+                if asked.is_begun and not self._ending.is_set():
+                    self._accuse(asked)
                 asked.answer.set_exception(ConnectionResetError())
         self._kill()
         if self._process is not None:

@@ -7,8 +7,9 @@ for each deployment that asks, and all of them in turns.
 
 import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +21,9 @@ from models.tensor_signature import AnySignature
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
 from serving.domain.revisions import Target
-from serving.replica.children import ModelFailed
+from serving.replica.children import ModelFailed, ModelTooHungry
 from serving.replica.files import Files
-from serving.replica.lanes import Lane, Queueing
+from serving.replica.lanes import Lane, Overloaded, Queueing
 from serving.replica.pace import Pace
 from serving.replica.timing import cost_of
 from serving.replica.turns import Turns
@@ -30,6 +31,11 @@ from serving.runner.warming import example_of, warm
 
 ON_LOOP = 200e-6
 """Seconds of computing that a request may take on the event loop."""
+FACTOR = 3
+"""Bytes in memory for each of a file: the graph, the weights as the runtime lays them out, and room to answer in. Not
+measured here, where whatever else the process does meanwhile would be a model's; what runs in a child is."""
+AWAITING = 256
+"""Requests that may wait for a model that comes back."""
 
 
 class Resident(Protocol):
@@ -38,6 +44,8 @@ class Resident(Protocol):
     signature: AnySignature
     pace: Pace | None
     """Of the loop that it is asked on when it is quick."""
+    bytes: int
+    """Of memory, as far as that is known."""
 
     @property
     def is_lost(self) -> bool:
@@ -64,7 +72,38 @@ class Resident(Protocol):
 class Children(Protocol):
     """Loads models that need scikit-learn, in a child of the project."""
 
-    async def load(self, project: str, target: Target, path: Path) -> Resident: ...
+    async def load(self, project: str, target: Target, path: Path, memory: int | None) -> Resident: ...
+
+
+class Asleep:
+    """A model that was given up for others. Whoever asks it waits until it is back."""
+
+    pace: Pace | None = None
+    bytes = 0
+    is_lost = False
+
+    def __init__(self, signature: AnySignature, ask: Callable[[Arrays, int], Awaitable[Prediction]]) -> None:
+        self.signature = signature
+        self._ask = ask
+        self._waiting = 0
+
+    def is_quick(self, rows: int) -> bool:
+        return False
+
+    def lane(self, limits: Limits) -> Lane:
+        raise NotImplementedError("Who asks it waits for it, and then in the lane of the model itself.")
+
+    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
+        if self._waiting >= AWAITING:
+            raise Overloaded(f"{AWAITING} requests wait for this model.", retry_after=timedelta(seconds=1))
+        self._waiting += 1
+        try:
+            return await self._ask(arrays, rows)
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """It has nothing."""
 
 
 class Threads:
@@ -88,8 +127,10 @@ class Threads:
 class Here:
     """A model in this process."""
 
-    def __init__(self, model: Runner, cost: Cost, threads: Threads) -> None:
-        self.signature = model.signature
+    def __init__(self, model: Runner, cost: Cost, threads: Threads, size: int = 0) -> None:
+        """`size` is the bytes of memory that it takes."""
+        self.bytes = size
+        self.signature: AnySignature = model.signature
         self.cost = cost
         self.pace: Pace | None = threads.pace
         self._model = model
@@ -139,10 +180,11 @@ class Loader:
         # Apart: what loads takes seconds, and those who ask must not wait behind it.
         self._loading = ThreadPoolExecutor(threads, thread_name_prefix="load")
 
-    async def load(self, project: str, target: Target) -> Resident:
-        """A model that has answered its own example.
+    async def load(self, project: str, target: Target, memory: int | None = None) -> Resident:
+        """A model that has answered its own example, and may take so many bytes of memory.
 
         Raises:
+            ModelTooHungry: it needs more than that.
             errors.Corrupt: the bytes are not what was registered, are no model, or none that can be loaded here.
             errors.Unavailable: they cannot be had just now.
         """
@@ -153,14 +195,16 @@ class Loader:
             )
         content = await self._files.read(project, target)
         if target.file.format != "onnx":
-            return await self._children.load(project, target, self._files.path(target.file.digest))
+            return await self._children.load(project, target, self._files.path(target.file.digest), memory)
+        if memory is not None and bytes_of(target) > memory:
+            raise ModelTooHungry(f"The model needs about {bytes_of(target)} bytes of memory, and may have {memory}.")
         return await asyncio.get_running_loop().run_in_executor(self._loading, self._onnx, content, target)
 
     def _onnx(self, content: bytes, target: Target) -> Here:
         signature = Signature.from_json(target.signature)
         model = OnnxModel(content, signature)
         one = warm(model, target)
-        return Here(model, cost_of(model, example_of(signature, target), one), self._threads)
+        return Here(model, cost_of(model, example_of(signature, target), one), self._threads, bytes_of(target))
 
     def close(self) -> None:
         """Nobody waits for a model that hangs."""
@@ -173,6 +217,11 @@ def formats_here() -> tuple[str, ...]:
     return ("onnx",) if find_spec("skops") is None else ("onnx", "skops")
 
 
-def identity_of(project: str, target: Target) -> str:
-    """What tells two residents apart: deployments that serve the same version share one."""
-    return json.dumps([project, target.file.digest, target.signature], sort_keys=True)
+def bytes_of(target: Target) -> int:
+    """What its model is believed to take in memory."""
+    return FACTOR * target.file.size
+
+
+def identity_of(project: str, target: Target, memory: int | None = None) -> str:
+    """What tells two residents apart: deployments that serve the same version, within the same memory, share one."""
+    return json.dumps([project, target.file.digest, target.signature, memory], sort_keys=True)

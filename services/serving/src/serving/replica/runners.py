@@ -2,7 +2,10 @@
 
 import functools
 import itertools
+import os
 import weakref
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from models.signature import Arrays, Prediction
@@ -16,14 +19,21 @@ from serving.replica.pace import Pace
 from serving.replica.timing import cost_beside
 from serving.runner.warming import example_of
 
+ITSELF = 384 << 20
+"""Bytes that a child needs for itself: the interpreter, NumPy, scikit-learn and the stacks of its threads."""
+
 
 class InChild:
     """A model in a runner child."""
 
     pace: Pace | None = None  # it is never asked on the loop
 
-    def __init__(self, signature: AnySignature, runner: Runner, model: str, cost: Cost, queueing: Queueing) -> None:
+    def __init__(
+        self, signature: AnySignature, runner: Runner, model: str, cost: Cost, queueing: Queueing, size: int
+    ) -> None:
+        """`size` is the bytes of memory that it takes."""
         self.signature = signature
+        self.bytes = size
         self._runner = runner
         self._model = model
         self._cost = cost
@@ -57,8 +67,9 @@ class InChild:
 class Runners:
     """The runner children of this process: one for each project that needs one.
 
-    A model that did not come through its load gets a child of its own for the next one, which is kept if it does;
-    so does whatever is to be loaded while a load in the project's child is stuck.
+    A model that did not come through its load gets a child of its own for the next one, which is kept if it does; so
+    does whatever is to be loaded while a load in the project's child is stuck, what a child broke off or hung with that
+    has others too, and what may take no more than so much memory.
     """
 
     def __init__(self, limits: ChildLimits, *, queueing: Queueing, command: tuple[str, ...] = COMMAND) -> None:
@@ -67,11 +78,20 @@ class Runners:
         self._command = command
         self._of: dict[str, list[Runner]] = {}
         self._suspects: set[tuple[str, str]] = set()
+        self._blamed: set[tuple[str, str]] = set()
 
-    async def load(self, project: str, target: Target, path: Path) -> InChild:
+    async def load(self, project: str, target: Target, path: Path, memory: int | None = None) -> InChild:
+        """A warm model, which may take so many bytes of memory.
+
+        Raises:
+            RunnerGone: the child broke off over it, or did not answer in time.
+            ModelFailed, ModelTooHungry: it cannot be loaded.
+        """
         suspect = (project, target.file.digest)
-        alone = suspect in self._suspects
-        runner = self._fresh(project) if alone else self._shared(project)
+        alone = suspect in self._suspects or suspect in self._blamed or memory is not None
+        runner = self._fresh(project, memory) if alone else self._shared(project)
+        runner.is_shared = runner.is_shared and suspect not in self._blamed
+        before = resident_bytes(runner.pid)
         model = f"{target.file.digest} {next(_NAMES)}"
         order = {
             "path": str(path),
@@ -92,15 +112,25 @@ class Runners:
                 self._of[project].remove(runner)
                 await runner.close()
         self._suspects.discard(suspect)
-        return InChild(signature, runner, model, cost, self._queueing)
+        size = max(resident_bytes(runner.pid) - before, target.file.size)
+        return InChild(signature, runner, model, cost, self._queueing, size)
 
-    def _fresh(self, project: str) -> Runner:
-        runner = Runner(self._limits, command=self._command)
+    def _fresh(self, project: str, memory: int | None = None) -> Runner:
+        limits = self._limits
+        if memory is not None:
+            limits = replace(limits, memory=min(limits.memory, ITSELF + memory))
+
+        def blame(model: str) -> None:
+            self._blamed.add((project, model.partition(" ")[0]))
+
+        runner = Runner(limits, blame=blame, command=self._command)
+        runner.is_shared = memory is None
         self._of.setdefault(project, []).append(runner)
         return runner
 
     def _shared(self, project: str) -> Runner:
-        return next((it for it in self.of(project) if not it.is_stuck), None) or self._fresh(project)
+        able = (it for it in self.of(project) if it.is_shared and not it.is_stuck)
+        return next(able, None) or self._fresh(project)
 
     def of(self, project: str) -> list[Runner]:
         """The project's children."""
@@ -123,3 +153,10 @@ class Runners:
 
 
 _NAMES = itertools.count(1)
+
+
+def resident_bytes(pid: int | None) -> int:
+    """What a process has in memory; 0 of one that is not there, or where nobody can say."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0

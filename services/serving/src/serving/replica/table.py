@@ -1,5 +1,6 @@
 """Which models answer under which names, right now: what requests look at, and the replica's loop writes."""
 
+import time
 import uuid
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
 from serving.replica.lanes import Lane, require_time
-from serving.replica.residents import Resident
+from serving.replica.residents import Asleep, Resident
 from serving.replica.tallies import Tally
 
 SECONDS = Histogram(
@@ -75,6 +76,7 @@ class Live:
 
     desired: Desired
     answering: tuple[Answering, ...]
+    began_at: float = field(default_factory=time.time, compare=False)
     weights: tuple[int, ...] = field(init=False)
     labels: tuple[str, str, str] = field(init=False)
     """Of its metrics, which are looked up once: a look-up for each request costs what a small model costs."""
@@ -93,6 +95,16 @@ class Live:
     def is_lost(self) -> bool:
         """Whether one of its models has to be loaded anew."""
         return any(one.resident.is_lost for one in self.answering)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether its models were given up: they come back when they are asked."""
+        return any(isinstance(one.resident, Asleep) for one in self.answering)
+
+    @property
+    def used_at(self) -> float:
+        """When it was asked last, or else began to answer, in seconds since 1970."""
+        return max(self.began_at, *(one.tally.last_at for one in self.answering), 0.0)
 
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""
