@@ -76,6 +76,10 @@ async def is_closed(connection: Connection) -> None:
     await eventually(lambda: not connection.is_usable)
 
 
+async def holds(connection: Connection, size: int) -> None:
+    await eventually(lambda: connection.waiting == size)
+
+
 async def pause(seconds: float) -> None:
     """What a test measures is time that passes."""
     with contextlib.suppress(TimeoutError):
@@ -294,6 +298,20 @@ async def test_who_sends_more_than_is_read_is_made_to_wait(framing: bytes) -> No
             size += len(piece)
         assert size == 64 << 20
         await connection.release()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_an_answer_that_was_ahead_of_its_reader_leaves_no_connection_that_hears_nothing(reads: bool) -> None:
+    size = AHEAD + 1
+    answer = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"a" * size)
+    async with Service().at_work(always(answer)) as service, pool_for() as pool:
+        for _ in range(3):
+            connection = await ask(pool, service.endpoint)
+            await holds(connection, size)
+            if reads:
+                assert len(await connection.read()) == size
+            await connection.release()
+        assert service.connections == (1 if reads else 3)
 
 
 async def test_a_service_that_is_silent_is_given_up_and_one_that_speaks_is_not() -> None:

@@ -123,6 +123,9 @@ class Connection(asyncio.Protocol):
             if self._failure is not None:
                 raise self._failure
             await self._news()
+        return self._taken()
+
+    def _taken(self) -> bytes:
         parts, self._parts, self._size = self._parts, [], 0
         if self._paused:
             self._paused = False
@@ -134,8 +137,7 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """All of the body that is left."""
         if self._complete:
-            parts, self._parts = self._parts, []
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return self._taken()
         parts = []
         while part := await self.readany():
             parts.append(part)
@@ -149,7 +151,8 @@ class Connection(asyncio.Protocol):
         """As `release`."""
         self._busy = False
         transport = self._transport
-        if self._complete and self._reusable and not transport.get_write_buffer_size() and not transport.is_closing():
+        in_step = self._complete and self._reusable and not self._paused
+        if in_step and not transport.get_write_buffer_size() and not transport.is_closing():
             self._pool.keep(self)
         else:
             transport.abort()
