@@ -8,6 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kit import errors
+from models import onnx_columns
 from models.signature import Arrays, Prediction, Signature, require_finite
 from models.tensor_signature import BYTES, AnySignature, TensorSignature, TensorSpec
 
@@ -31,6 +32,11 @@ ONNX_TYPES: Mapping[str, str] = {
 }
 
 
+LINEAR = (b"LinearClassifier", b"LinearRegressor", b"Gemm", b"MatMul")
+"""Operators that add up one row by itself in another order than rows together. Such a row is asked for twice, so that
+its answer is the same to the last bit whoever is answered with it: in a batch, or beside other requests."""
+
+
 class OnnxModelInvalid(errors.Corrupt):
     """The bytes are not an ONNX model, or not the one that its signature describes."""
 
@@ -45,6 +51,7 @@ class OnnxModel:
     def __init__(self, content: bytes, signature: Signature) -> None:
         self.signature = signature
         self._session = session_of(content)
+        self._is_linear = any(name in content for name in LINEAR)
         found = [node.type for node in self._session.get_inputs()]
         outputs = 2 if signature.task == "classification" else 1
         if (
@@ -52,19 +59,35 @@ class OnnxModel:
             or len(self._session.get_outputs()) != outputs
         ):
             raise OnnxModelInvalid("The model's inputs or outputs are not those of its signature.")
-        self._inputs = tuple(zip((node.name for node in self._session.get_inputs()), signature.names, strict=True))
+        inputs = [node.name for node in self._session.get_inputs()]
+        self._inputs = tuple(zip(inputs, signature.names, strict=True))
+        as_matrix = onnx_columns.merged(content, inputs) if set(found) == {TENSOR_OF["number"]} else None
+        self._takes_matrix = as_matrix is not None
+        if as_matrix is not None:
+            self._session = session_of(as_matrix)
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
-        outputs = run(self._session, None, {to: arrays[name] for to, name in self._inputs})
+        if self._is_linear and self.signature.rows_in(arrays) == 1:
+            labels, scores = self._predict({name: np.repeat(array, 2, axis=0) for name, array in arrays.items()})
+            return Prediction(labels[:1], None if scores is None else scores[:1])
+        labels, scores = self._predict(arrays)
+        return Prediction(labels, scores)
+
+    def _predict(self, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        if self._takes_matrix:
+            given = {onnx_columns.MATRIX: np.concatenate([arrays[name] for _, name in self._inputs], axis=1)}
+        else:
+            given = {to: arrays[name] for to, name in self._inputs}
+        outputs = run(self._session, None, given)
         if self.signature.task == "classification":
             # Some converters lay the labels of many rows side by side.
             labels, scores = np.ravel(outputs[0]), outputs[1]
             if self.signature.scored:
-                return Prediction(labels, scores)
+                return labels, scores
             require_finite(scores)  # nobody sees them: a label chosen among infinities would look like any other
-            return Prediction(labels, None)
-        return Prediction(np.ravel(outputs[0]), None)
+            return labels, None
+        return np.ravel(outputs[0]), None
 
 
 class OnnxTensors:
@@ -116,11 +139,12 @@ def session_of(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no public base
-        raise OnnxModelInvalid("The bytes are not an ONNX model that can be run.") from error
+        first = str(error).partition("\n")[0]
+        raise OnnxModelInvalid(f"The bytes are not an ONNX model that can be run: {first}"[:MAX_REASON]) from error
 
 
-def run(session: Any, outputs: list[str], arrays: Arrays) -> list[Any]:
-    """The outputs of these names."""
+def run(session: Any, outputs: list[str] | None, arrays: Arrays) -> list[Any]:
+    """The outputs of these names, or all of them."""
     try:
         found: list[Any] = session.run(outputs, arrays)
     except Exception as error:
