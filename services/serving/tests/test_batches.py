@@ -9,7 +9,7 @@ import pytest
 from batches_at_work import ADA, World
 from ingests import Ingest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from worlds import COLUMNS, REGRESSOR, rows, trained
+from worlds import COLUMNS, LOGISTIC, REGRESSOR, rows, trained
 
 from kit import errors
 from kit.leases import Lease
@@ -82,6 +82,15 @@ async def test_a_regression_of_some_columns_of_a_split(world: World) -> None:
     assert list(result[0]) == ["row_number", "carrier", "prediction", "prediction_model", "prediction_error"]
     expected = answered(trained(REGRESSOR), rows(450)[400:])
     assert [row["prediction"] for row in result] == [said["value"] for said in expected]
+
+
+async def test_a_linear_model_answers_a_row_alone_as_it_does_in_company(world: World) -> None:
+    made = trained(LOGISTIC)
+    await world.deploy(made=[made])
+    batch = await world.begin(columns=())
+    await world.finish()
+    alone = answered(made, rows(450))
+    assert [row["prediction_score"] for row in world.ingest.result(batch.id)] == [said["score"] for said in alone]
 
 
 async def test_what_is_needed_is_held_until_the_end(world: World) -> None:
