@@ -11,6 +11,8 @@ from models import formats
 from models.conversions import onnx_of
 from models.edges import edge_rows, far_rows
 from models.equivalents import equivalent, floor32, jumps
+from models.estimator_samples import sample_of
+from models.estimators import ESTIMATORS
 from models.onnx_models import OnnxModel
 from models.signature import ModelOutputInvalid, Signature
 from models.skops_models import SkopsModel
@@ -60,6 +62,31 @@ def test_scaled_columns_go_the_same_way_through_trees(path: str, world: World) -
     verdict = judged(model, world.part(600, 900), signature_of())
     assert verdict.kept, verdict
     assert "beside its thresholds" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "choices"),
+    [
+        (TREE, {"numeric": "impute_median_unit"}),
+        (TREE, {"numeric": "impute_median_bins"}),
+        (FOREST, {"categories": "one_hot"}),
+        ("sklearn.naive_bayes.CategoricalNB", {}),
+        ("sklearn.naive_bayes.BernoulliNB", {}),
+        ("sklearn.naive_bayes.MultinomialNB", {}),
+        ("sklearn.ensemble.VotingClassifier", {}),
+        ("sklearn.ensemble.StackingClassifier", {}),
+        ("sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis", {}),
+        ("sklearn.compose.TransformedTargetRegressor", {}),
+        ("sklearn.cross_decomposition.CCA", {}),
+    ],
+)
+def test_what_converts_as_another_agrees(path: str, choices: dict[str, Any], world: World) -> None:
+    task = ESTIMATORS[path].task
+    parameters = sample_of(ESTIMATORS[path], task)
+    targets = world.late if task == "classification" else world.delay
+    model = fitted(path, world.part(0, 600), targets[:600], parameters=parameters, **choices)
+    verdict = judged(model, world.part(600, 900), signature_of(task))
+    assert verdict.kept, verdict
 
 
 def shifted(model: Any) -> Any:

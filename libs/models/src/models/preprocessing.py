@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import KBinsDiscretizer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from kit import errors
+from models.estimator_kinds import BINS
 from models.estimators import ESTIMATORS, EstimatorInvalid, EstimatorKind, Steps, grid_of, nested
 from models.signature import Field
 from models.timestamps import TimestampParts
@@ -60,8 +61,13 @@ def kept(pipeline: Pipeline) -> Pipeline:
 
 
 def _transformer(columns: tuple[Field, ...], steps: Steps) -> ColumnTransformer:
+    # Of a flag quantiles make one bin; it is two by itself.
+    binned = steps.numeric == BINS.numeric
+    flags = _places(columns, "boolean") if binned else []
+    numbers = _places(columns, "number", "integer", *(() if binned else ("boolean",)))
     parts = (
-        ("numbers", _numbers(steps), _places(columns, "number", "integer", "boolean")),
+        ("numbers", _numbers(steps), numbers),
+        ("flags", SimpleImputer(strategy="most_frequent", add_indicator=steps.add_indicator), flags),
         ("texts", _texts(steps), _places(columns, "string")),
         ("times", _times(steps), _places(columns, "timestamp")),
     )
