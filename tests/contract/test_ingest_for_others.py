@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -187,7 +188,7 @@ async def test_serving_brings_parts_that_become_one_version(
     digest = await serving.bring(ADA, batch, part)
     columns = [{"name": "row_number", "type": "integer"}, {"name": "prediction", "type": "number"}]
     settings = {"columns": columns, "nulls": [], "split": {"by": ["row_number"], "held_out": 0.0}, "policy": "fail"}
-    wanted = {"dataset": "answers", "parts": [digest], "format": "ndjson", "compression": "gzip"}
+    wanted: dict[str, Any] = {"dataset": "answers", "parts": [digest], "format": "ndjson", "compression": "gzip"}
     wanted |= {"settings": settings, "lineage": {"kind": "batch", "batch": str(batch)}}
 
     async def is_ready() -> bool:

@@ -171,8 +171,7 @@ class Idle:
 async def test_a_stale_fence_answers_nothing(idle: Idle) -> None:
     later, stale = await idle.add()
     async with idle.engine.begin() as connection:
-        fresh = await leases.lease_due(connection, predictions, 1, ttl=timedelta(0))
-        assert fresh == []  # it is leased
+        assert await leases.lease_due(connection, predictions, 1, ttl=timedelta(0)) == []  # it is leased
         await connection.execute(predictions.update().values(lease_until=None))
         [fresh] = await leases.lease_due(connection, predictions, 1, ttl=timedelta(minutes=5))
     await idle.worker().work(stale)
