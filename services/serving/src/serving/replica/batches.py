@@ -41,7 +41,7 @@ from serving.store.tables import batch_parts
 
 log = logging.getLogger(__name__)
 ROWS = Counter("trainyard_batch_rows_total", "Rows of batches that were worked on, also when that was in vain.")
-TTL = timedelta(seconds=15)
+TTL = timedelta(seconds=10)
 """How long a part waits whose process was killed."""
 SOON, LATER = timedelta(seconds=2), timedelta(seconds=5)
 FOLDER = "batches"
