@@ -17,8 +17,8 @@ from kit.testing import SERVICES, EngineOf, KeyFolder, client_of, eventually, un
 INNER = [service for service in SERVICES if service != "gateway"]
 LOWER = {Role.EDITOR: [Role.VIEWER], Role.ADMIN: [Role.VIEWER, Role.EDITOR]}
 PUBLIC = {"/livez", "/readyz", "/openapi.json", "/metrics"}
-ASKS = ("/predict", "/infer", ":predict", "/invocations", "/repository/index")
-"""How the paths end that a viewer may send something to: it is answered, and changes nothing."""
+ASKS = ("/predict", "/infer", ":predict", "/invocations", "/repository/index", "/predictions")
+"""How the paths end that a viewer may send something to: it is answered, now or later, and changes nothing else."""
 OPEN = {"/livez", "/readyz", "/openapi.json", "/docs", "/docs/{name}"}
 """Of the gateway, to strangers: health, the API document, and its pages."""
 

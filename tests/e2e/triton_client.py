@@ -39,9 +39,27 @@ def main() -> None:
         answer = client.infer(model, inputs, outputs=wanted, headers=dict(headers))
         assert [out["name"] for out in answer.get_response()["outputs"]] == ["score"]
         assert as_texts(answer, "score") == answers[0]["score"]
+    residency(client, model, headers, inputs)
     json.dump(
         {"answers": answers, "about": about(client, model, headers), "refused": refused(client, headers)}, sys.stdout
     )
+
+
+def residency(client: Any, model: str, headers: dict[str, str], inputs: list[Any]) -> None:
+    """Let the model go from memory and bring it back, by asking for that and by asking it."""
+
+    def states() -> list[str]:
+        listed = client.get_model_repository_index(headers=headers)
+        return [it["state"] for it in listed if it["name"] == model]
+
+    for _ in range(2):
+        client.unload_model(model, headers=headers)
+        assert states() == ["UNAVAILABLE"], states()
+    client.load_model(model, headers=headers)
+    assert states() == ["READY"], states()
+    client.unload_model(model, headers=headers)
+    assert client.infer(model, inputs, headers=dict(headers)).as_numpy("score").size > 0
+    assert states() == ["READY"], states()
 
 
 def about(client: Any, model: str, headers: dict[str, str]) -> dict[str, Any]:

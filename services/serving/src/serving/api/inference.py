@@ -58,7 +58,14 @@ def routes() -> list[RawRoute]:
     listed += [(frozenset(VERBS), path, _nothing, {}) for path in ("/v2", "/v2/{rest:path}")]
     viewer, editor = Access(Role.VIEWER), Access(Role.EDITOR)
     return [
-        RawRoute(methods, path, speaking(handle, error_of), editor if path in {LOAD, UNLOAD} else viewer, shown)
+        RawRoute(
+            methods,
+            path,
+            speaking(handle, error_of),
+            editor if path in {LOAD, UNLOAD} else viewer,
+            shown,
+            is_prompt=handle is _infer,
+        )
         for methods, path, handle, shown in listed
     ]
 
