@@ -6,6 +6,7 @@ float32 holds whole numbers to 2^24 exactly), strings as object arrays of `str` 
 microseconds since 1970 in UTC (missing: the smallest int64).
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -17,6 +18,8 @@ from kit import errors
 
 TYPES = ("number", "integer", "string", "boolean", "timestamp")
 TASKS = ("classification", "regression")
+FEW = 32
+"""Numbers that are looked at sooner one by one than as an array."""
 MISSING_TIME = np.iinfo(np.int64).min
 
 Arrays = dict[str, NDArray[Any]]  # one [rows, 1] array per input, by name
@@ -167,5 +170,9 @@ def type_of_classes(classes: Sequence[Any]) -> str:
 
 def require_finite(values: NDArray[Any]) -> None:
     """JSON has no NaN, and a caller cannot use one."""
-    if not np.isfinite(values).all():
+    if values.size <= FEW:
+        are_finite = all(map(math.isfinite, values.ravel().tolist()))
+    else:
+        are_finite = bool(np.isfinite(values).all())
+    if not are_finite:
         raise ModelOutputInvalid("The model answered with a number that is not finite.")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from kit import bodies, errors
@@ -37,7 +36,7 @@ class RequestInvalid(errors.Invalid): ...
 
 def routes() -> list[RawRoute]:
     path = "/v1/deployments/{name}/predict"
-    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT)]
+    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT, is_prompt=True)]
 
 
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +55,7 @@ async def predict(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def read(scope: Scope, receive: Receive) -> bytes:
     """The whole body, which is not encoded."""
-    if Headers(scope=scope).get("content-encoding", "identity") != "identity":
+    if bodies.header_of(scope, b"content-encoding") not in ("", "identity"):
         raise errors.UnsupportedMedia("This route takes no encoded bodies.")
     return await bodies.read(scope, receive, limit=LIMIT)
 
