@@ -21,8 +21,8 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host",
 VERBS = ["GET", "POST", "PUT", "DELETE"]
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in HOP}
+def _kept(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers.items() if name.lower() not in HOP]
 
 
 def httpx_app() -> FastAPI:
@@ -37,10 +37,10 @@ def httpx_app() -> FastAPI:
 
     @app.api_route("/{path:path}", methods=VERBS)
     async def proxy(path: str, request: Request) -> Response:
-        answer = await app.state.client.request(
-            request.method, f"/{path}", content=await request.body(), headers=_kept(request.headers)
-        )
-        return Response(answer.content, answer.status_code, _kept(answer.headers))
+        body, query, headers = await request.body(), request.query_params, _kept(request.headers)
+        ask = app.state.client.request
+        answer = await ask(request.method, f"/{path}", content=body, params=query, headers=headers)
+        return Response(answer.content, answer.status_code, dict(_kept(answer.headers)))
 
     return app
 
@@ -57,8 +57,9 @@ def aiohttp_app() -> FastAPI:
 
     @app.api_route("/{path:path}", methods=VERBS)
     async def proxy(path: str, request: Request) -> Response:
-        body, headers = await request.body(), _kept(request.headers)
-        async with app.state.client.request(request.method, f"/{path}", data=body, headers=headers) as answer:
-            return Response(await answer.read(), answer.status, _kept(answer.headers))
+        body, query, headers = await request.body(), request.query_params, _kept(request.headers)
+        ask = app.state.client.request
+        async with ask(request.method, f"/{path}", data=body, params=query, headers=headers) as answer:
+            return Response(await answer.read(), answer.status, dict(_kept(answer.headers)))
 
     return app

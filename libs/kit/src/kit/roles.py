@@ -15,6 +15,8 @@ class Role(enum.StrEnum):
         self.rank = len(type(self).__members__)
         """Its place in this order."""
 
+    __hash__ = str.__hash__  # Enum's is a function of Python
+
     def at_least(self, other: "Role") -> bool:
         return self.rank >= other.rank
 

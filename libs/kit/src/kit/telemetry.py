@@ -43,7 +43,10 @@ IN_FLIGHT.set_function(lambda: _InFlight.count)
 
 
 class Telemetry:
-    """The outermost layer of a service: names each request, times it, and says one line about it."""
+    """The outermost layer of a service: names each request, times it, and says one line about it.
+
+    Every answer says the request's id, and what an application has put into its state as `answer_headers`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -64,7 +67,8 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode("ascii"))]
+                others = scope["state"].get("answer_headers", ())
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode("ascii")), *others]
             await send(message)
 
         began = time.perf_counter()

@@ -34,6 +34,8 @@ class Operation(enum.Enum):
     WRITE = "change something"
     ADMINISTER = "keys, members, projects, audit"
 
+    __hash__ = object.__hash__  # each is one object; Enum's is a function of Python
+
 
 # What goes on while the database is away, with the keys that were known.
 OFFLINE = frozenset({Operation.ORIENT, Operation.PREDICT, Operation.DESCRIBE})
