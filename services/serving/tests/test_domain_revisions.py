@@ -3,6 +3,7 @@
 import json
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,16 @@ def test_a_twin_is_preferred_to_its_original() -> None:
 
 def test_a_version_without_a_form_or_a_signature_that_is_known_is_not_servable() -> None:
     with pytest.raises(NotServable, match=r"late@3 has no form that can be served"):
-        Target.of(found({**ONNX, "format": "pt2"}), 100)
+        Target.of(found({**ONNX, "format": "pickle"}), 100)
+    tensors = {
+        "task": "tensors",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+        "classes": [],
+    }
+    with pytest.raises(NotServable, match=r"late@3 has no form that can be served"):
+        Target.of(found(SKOPS, signature=tensors), 100)
+    assert Target.of(found(SKOPS, ONNX, signature=tensors), 100).file.format == "onnx"
     with pytest.raises(NotServable, match=r"signature of late@3 is not understood"):
         Target.of(found(ONNX, signature={"inputs": []}), 100)
 
@@ -44,6 +54,24 @@ def test_a_target_survives_json_and_what_a_later_version_adds() -> None:
     document = json.loads(json.dumps(target().to_json()))
     assert Target.from_json(document) == target()
     assert Target.from_json(document | {"later": 1}) == target()
+
+
+def test_who_made_a_file_and_what_its_weights_are_of_stay_known() -> None:
+    architecture = {"name": "linear", "inputs": 1, "outputs": 1}
+    pushed = {**ONNX, "format": "safetensors", "origin": "user"}
+    made = Target.of(found(pushed, parameters={"architecture": architecture}), 100)
+    assert (made.file.origin, made.architecture) == ("user", architecture)
+    assert Target.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert made.order(Path("/x"))["architecture"] == architecture
+    for said in (None, {}, {"architecture": 7}):
+        assert Target.of(found(ONNX, parameters=said), 100).architecture is None
+
+
+def test_a_row_from_before_there_were_uploads_is_this_platforms() -> None:
+    document = json.loads(json.dumps(target().to_json()))
+    del document["file"]["origin"], document["architecture"]
+    assert Target.from_json(document) == target()
+    assert target().file.origin == "platform"
 
 
 def test_numbers_that_a_database_writes_in_another_way_make_no_other_revision() -> None:

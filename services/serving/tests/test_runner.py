@@ -52,7 +52,8 @@ def parent() -> Iterator[Parent]:
 def order(path: Path, **changes: Any) -> dict[str, Any]:
     made = trained(LOGISTIC, twin=False)
     path.write_bytes(made.files["skops"])
-    said = {"op": "load", "model": "m", "path": str(path), "digest": digest_of(made.files["skops"])}
+    said: dict[str, Any] = {"op": "load", "model": "m", "path": str(path), "digest": digest_of(made.files["skops"])}
+    said |= {"format": "skops", "architecture": None}
     return {**said, "signature": made.signature.to_json(), "example": made.example, **changes}
 
 

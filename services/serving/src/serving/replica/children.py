@@ -1,4 +1,4 @@
-"""Runner children: models that need scikit-learn run in a process of their project, which may crash or hang alone."""
+"""Runner children: models of a project run in a process of their own, which may crash or hang alone."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ import orjson
 from kit import errors
 from kit.reconcile import first
 from models.signature import Arrays, Prediction
+from models.tensor_rows import TensorsInvalid
 from serving.replica.turns import Turns
 from serving.runner import frames
 
@@ -53,6 +54,7 @@ FAILURES: dict[str, type[errors.Error]] = {
     "memory": ModelTooHungry,
     "corrupt": ModelFailed,
     "failed": ModelFailed,
+    "invalid": TensorsInvalid,
 }
 
 
@@ -322,4 +324,4 @@ class Runner:
 def _checked(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     if header["ok"]:
         return header, body
-    raise FAILURES[header["kind"]](header["detail"])
+    raise FAILURES[header["kind"]](header["detail"], errors=header.get("places", ()))

@@ -28,6 +28,8 @@ QUEUED_ROWS = 50_000
 """That may wait for one model: a few large requests take the time and the memory of many small ones."""
 PATIENCE = 1.0
 """Seconds that a request waits which does not say how long it would."""
+ADMITTED = 0.5
+"""Of the patience, that the wait may be expected to take: nobody who is let in shall be refused in the end."""
 LONGEST = 30.0
 """Seconds, at most, after which somebody who was refused is told to come again."""
 OVER = "The time that the request gave is over."
@@ -117,7 +119,7 @@ class Lane:
             raise self._full(f"{self._rows} rows wait for this model.")
         wait = self.wait()
         now = asyncio.get_running_loop().time()
-        if wait > self._patience if until is None else now + wait + self._cost.of(rows) > until:
+        if wait > ADMITTED * self._patience if until is None else now + wait + self._cost.of(rows) > until:
             raise self._full(f"It would take {wait:.1f} s until this model comes to it.")
 
     def wait(self) -> float:
@@ -207,7 +209,7 @@ class Lane:
     async def _serve(self, batch: list[_Waiting]) -> None:
         try:
             whole = await self._run(_joined(batch))
-        except errors.Corrupt as error:
+        except (errors.Corrupt, errors.Invalid) as error:
             if len(batch) == 1:
                 _fail(batch, error)
                 return

@@ -1,34 +1,39 @@
 """Models in memory: loaded from verified bytes, warmed, and asked where their cost belongs.
 
 A model that answers within a fraction of a millisecond is asked on the event loop; a thread would cost more than the
-model. Everything slower goes through a lane to a thread, or to the child that runs what needs scikit-learn: one lane
-for each deployment that asks, and all of them in turns.
+model. Everything slower goes through a lane to a thread, or to a child of its project: one lane for each deployment
+that asks, and all of them in turns. In this process runs ONNX alone, if this platform has written it and it cannot loop;
+whatever else there is may crash or hang, and does so in the child.
 """
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from models.onnx_models import OnnxModel
+from models.onnx_models import onnx_model
+from models.onnx_structure import unplain
 from models.runners import Runner
-from models.signature import Arrays, Prediction, Signature
-from models.tensor_signature import AnySignature
+from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature, signature_of_json
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
-from serving.domain.revisions import Target
+from serving.domain.revisions import USER, Target
 from serving.replica.children import ModelFailed, ModelTooHungry
 from serving.replica.files import Files
 from serving.replica.lanes import Lane, Overloaded, Queueing
 from serving.replica.pace import Pace
 from serving.replica.timing import cost_of
 from serving.replica.turns import Turns
+from serving.runner.runtimes import formats_here as formats_here
+from serving.runner.runtimes import lacking
 from serving.runner.warming import example_of, warm
 
+log = logging.getLogger(__name__)
 ON_LOOP = 200e-6
 """Seconds of computing that a request may take on the event loop."""
 FACTOR = 3
@@ -70,7 +75,7 @@ class Resident(Protocol):
 
 
 class Children(Protocol):
-    """Loads models that need scikit-learn, in a child of the project."""
+    """Loads what may not run in this process, in a child of the project."""
 
     async def load(self, project: str, target: Target, path: Path, memory: int | None) -> Resident: ...
 
@@ -189,20 +194,23 @@ class Loader:
             errors.Unavailable: they cannot be had just now.
         """
         if target.file.format not in self._formats:
-            raise ModelFailed(
-                f"This server loads {', '.join(self._formats)} alone, and this version has no exact ONNX twin. "
-                f"Serve it where scikit-learn is installed too: the image `serving`, not `serving-onnx`."
-            )
+            raise ModelFailed(lacking(target.file.format))
         content = await self._files.read(project, target)
-        if target.file.format != "onnx":
-            return await self._children.load(project, target, self._files.path(target.file.digest), memory)
-        if memory is not None and bytes_of(target) > memory:
-            raise ModelTooHungry(f"The model needs about {bytes_of(target)} bytes of memory, and may have {memory}.")
-        return await asyncio.get_running_loop().run_in_executor(self._loading, self._onnx, content, target)
+        if target.file.format == "onnx" and target.file.origin != USER:
+            if memory is not None and bytes_of(target) > memory:
+                detail = f"The model needs about {bytes_of(target)} bytes of memory, and may have {memory}."
+                raise ModelTooHungry(detail)
+            here = await asyncio.get_running_loop().run_in_executor(self._loading, self._onnx, content, target)
+            if here is not None:
+                return here
+        return await self._children.load(project, target, self._files.path(target.file.digest), memory)
 
-    def _onnx(self, content: bytes, target: Target) -> Here:
-        signature = Signature.from_json(target.signature)
-        model = OnnxModel(content, signature)
+    def _onnx(self, content: bytes, target: Target) -> Here | None:
+        if why := unplain(content):
+            log.info("model runs in a child", extra={"model": target.reference, "reason": why})
+            return None
+        signature = signature_of_json(target.signature)
+        model = onnx_model(content, signature)
         one = warm(model, target)
         return Here(model, cost_of(model, example_of(signature, target), one), self._threads, bytes_of(target))
 
@@ -212,11 +220,6 @@ class Loader:
         self._loading.shutdown(wait=False, cancel_futures=True)
 
 
-def formats_here() -> tuple[str, ...]:
-    """What the image `serving-onnx` leaves out, and a full one has."""
-    return ("onnx",) if find_spec("skops") is None else ("onnx", "skops")
-
-
 def bytes_of(target: Target) -> int:
     """What its model is believed to take in memory."""
     return FACTOR * target.file.size
@@ -224,4 +227,6 @@ def bytes_of(target: Target) -> int:
 
 def identity_of(project: str, target: Target, memory: int | None = None) -> str:
     """What tells two residents apart: deployments that serve the same version, within the same memory, share one."""
-    return json.dumps([project, target.file.digest, target.signature, memory], sort_keys=True)
+    file = target.file
+    made_of = [file.format, file.origin, file.digest, target.signature, target.architecture]
+    return json.dumps([project, *made_of, memory], sort_keys=True)

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from models.signature import Arrays, Prediction
-from models.tensor_signature import AnySignature, signature_of_json
+from models.signature import Arrays, ModelOutputInvalid, Prediction
+from models.tensor_signature import AnySignature, TensorSignature, signature_of_json
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
 from serving.domain.revisions import Target
@@ -56,7 +56,14 @@ class InChild:
         return await self._ask(arrays)
 
     async def _ask(self, arrays: Arrays) -> Prediction:
-        return await self._runner.predict(self._model, arrays)
+        prediction = await self._runner.predict(self._model, arrays)
+        rows = self.signature.rows_in(arrays)
+        if isinstance(self.signature, TensorSignature):
+            # Said once more: what runs there may be anybody's, and may say anything.
+            return self.signature.prediction_of(prediction.tensors or {}, rows)
+        if prediction.tensors is not None or len(prediction.values) != rows:
+            raise ModelOutputInvalid("The model has not as many answers as there are rows.")
+        return prediction
 
     async def close(self) -> None:
         for lane in list(self._lanes):
@@ -93,17 +100,11 @@ class Runners:
         runner.is_shared = runner.is_shared and suspect not in self._blamed
         before = resident_bytes(runner.pid)
         model = f"{target.file.digest} {next(_NAMES)}"
-        order = {
-            "path": str(path),
-            "digest": target.file.digest,
-            "signature": dict(target.signature),
-            "example": [dict(row) for row in target.example[:1]],
-        }
         try:
-            one = await runner.load(model, order)
+            one = await runner.load(model, target.order(path))
             signature = signature_of_json(target.signature)
             ask = functools.partial(runner.predict, model)
-            cost = await cost_beside(ask, example_of(signature, target), one)
+            cost = await cost_beside(ask, signature, example_of(signature, target), one)
         except RunnerGone:
             self._suspects.add(suspect)
             raise

@@ -8,6 +8,7 @@ import numpy as np
 from kit import errors
 from models.runners import Runner
 from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature
 from serving.domain.costs import Cost
 
 TOGETHER = 8
@@ -18,6 +19,8 @@ TIMES = 2
 def cost_of(model: Runner, arrays: Arrays, one: float) -> Cost:
     """Of a model that takes `one` second for these arrays of one row. One that takes no more of them at once costs as
     much for each."""
+    if model.signature.joins(arrays) is None:
+        return Cost(0.0, one)
     many = _many(arrays)
     took = float("inf")
     try:
@@ -30,12 +33,16 @@ def cost_of(model: Runner, arrays: Arrays, one: float) -> Cost:
     return Cost.between(one, took, TOGETHER)
 
 
-async def cost_beside(ask: Callable[[Arrays], Awaitable[Prediction]], arrays: Arrays, one: float) -> Cost:
+async def cost_beside(
+    ask: Callable[[Arrays], Awaitable[Prediction]], signature: AnySignature, arrays: Arrays, one: float
+) -> Cost:
     """The same of a model that is asked elsewhere. The way there is part of what it costs.
 
     Raises:
         errors.Unavailable: it is not there any more.
     """
+    if signature.joins(arrays) is None:
+        return Cost(0.0, one)
     many = _many(arrays)
     took = float("inf")
     try:

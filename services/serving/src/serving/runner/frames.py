@@ -1,11 +1,11 @@
 """What a replica and its runner child say to each other: a JSON header and raw arrays, framed by their lengths.
 
-to the child    {"id", "op": "load", "model", "path", "digest", "signature", "example"}
+to the child    {"id", "op": "load", "model", "path", "digest", "format", "signature", "architecture", "example"}
                 {"id", "op": "unload", "model"}
                 {"id", "op": "predict", "model", "columns": [{"name", "kind", "shape", "size"}]} + the columns' bytes
 from the child  {"id", "begun": true}, when its turn has come; then
                 {"id", "ok": true, "seconds"?, "values"?, "scores"?, "tensors"?} + the bytes of scores or tensors
-                {"id", "ok": false, "kind": "absent" | "memory" | "corrupt" | "failed", "detail"}
+                {"id", "ok": false, "kind": "absent" | "memory" | "corrupt" | "failed" | "invalid", "detail", "places"?}
 """
 
 import struct
