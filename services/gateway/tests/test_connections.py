@@ -101,7 +101,7 @@ async def ask(pool: Connections, endpoint: Endpoint, method: str = "GET") -> Con
     try:
         await connection.ask(ASKED.replace(b"GET", method.encode()), method=method)
     except BaseException:
-        connection.let_go()
+        connection.abort()
         raise
     return connection
 
@@ -389,7 +389,8 @@ async def test_idle_connections_are_few_and_not_for_ever() -> None:
     async with Service().at_work(always(OK + b"Content-Length: 1\r\n\r\na")) as service, pool_for() as pool:
         assert await whole(pool, service.endpoint) == (200, b"a")
         kept = await pool.take(service.endpoint)
-        kept.let_go()  # it has asked nothing, so that nothing says that it is in step
+        await kept.release()  # it has asked nothing new, and is in step
+        assert pool.idle(service.endpoint) == 1
         pool.keep(await pool.take(service.endpoint))
         aged = await pool.take(service.endpoint)
         pool.keep(aged)

@@ -54,7 +54,8 @@ class Service:
         self._ready = ready
         self._raw = [*self._own_routes(metrics=metrics), *raw]
         self.routes = RouteTable(api, self._raw)
-        self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link))
+        guarded = Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link)
+        self._stack: ASGIApp = Telemetry(guarded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # For what would hold an answer back, or stream for ever (kit.waiting, kit.sse).

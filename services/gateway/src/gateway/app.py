@@ -54,10 +54,7 @@ class Gateway(Service):
             by_link=admission.authenticate_link,
             metrics=False,
         )
-        self._front = Front(super().__call__, admission)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._front(scope, receive, send)
+        self._stack = Front(self._stack, admission)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts: Parts = scope["state"]["parts"]

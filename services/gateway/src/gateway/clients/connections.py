@@ -145,10 +145,6 @@ class Connection(asyncio.Protocol):
 
     async def release(self) -> None:
         """The exchange is over. What has not come by now is not waited for, and costs the connection."""
-        self.let_go()
-
-    def let_go(self) -> None:
-        """As `release`."""
         self._busy = False
         transport = self._transport
         in_step = self._complete and self._reusable and not self._paused
@@ -156,6 +152,11 @@ class Connection(asyncio.Protocol):
             self._pool.keep(self)
         else:
             transport.abort()
+
+    def abort(self) -> None:
+        """Nobody waits for an answer any more."""
+        self._busy = False
+        self._transport.abort()
 
     def close(self) -> None:
         self._transport.close()

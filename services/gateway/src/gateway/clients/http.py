@@ -58,7 +58,7 @@ class Clients:
         try:
             await connection.ask(content, method=request.method)
         except BaseException:
-            connection.let_go()
+            connection.abort()
             raise
         return connection
 
