@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -82,15 +83,7 @@ def create_app(settings: Settings) -> Service:
                 budget=settings.resident_bytes,
                 reload=settings.reload_seconds,
             )
-            parts = Parts(
-                registry,
-                table,
-                replica,
-                deployments=settings.project_deployments,
-                batches=settings.project_batches,
-                predictions=settings.waiting_predictions,
-                prediction_bytes=settings.waiting_prediction_bytes,
-            )
+            parts = Parts(registry, table, replica, **rooms(settings))
             wakeup = asyncio.Event()
 
             async def follow(stop: asyncio.Event) -> None:
@@ -99,13 +92,8 @@ def create_app(settings: Settings) -> Service:
             async def hear(stop: asyncio.Event) -> None:
                 await listen(settings.url, actions.REPLICAS, wakeup=wakeup, stop=stop)
 
-            async def work(stop: asyncio.Event) -> None:
-                await _work_on_parts(settings, engine, Borrowed(table, loader), ingest, stop)
-
-            async def answer_later(stop: asyncio.Event) -> None:
-                await _answer_later(settings, engine, parts, stop)
-
-            async with background(follow, hear, work, answer_later):
+            work = partial(_work_on_parts, settings, engine, Borrowed(table, loader), ingest)
+            async with background(follow, hear, work, partial(_answer_later, settings, engine, parts)):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
                 yield {"engine": engine, "parts": parts}
@@ -130,6 +118,16 @@ def create_app(settings: Settings) -> Service:
 def threads() -> int:
     """No more than cores: two models on one would each take twice as long, and their fairness is only ours in turns."""
     return min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def rooms(settings: Settings) -> dict[str, int]:
+    """How much a project may have, by what."""
+    return {
+        "deployments": settings.project_deployments,
+        "batches": settings.project_batches,
+        "predictions": settings.waiting_predictions,
+        "prediction_bytes": settings.waiting_prediction_bytes,
+    }
 
 
 async def _work_on_parts(
