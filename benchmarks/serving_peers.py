@@ -110,6 +110,7 @@ def started(peer: Peer, home: Path) -> Iterator[tuple[psutil.Process, int, float
     more = {"PYTHONPATH": str(ROOT), "BENCH_MODELS": str(folder), "PATH": f"{bin_}:/usr/local/bin:/usr/bin:/bin"}
     more |= {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "bento")}
     more |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_DISABLE_MEMORY_MONITOR": "1"}
+    more |= {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "120"}  # a busy machine takes its time
     env = environment(more)
     _do([bin_ / "python", "-m", "benchmarks.peers.fitted", home], FITTING, env)
     with running(peer.command(bin_, port, folder), log, env) as process:

@@ -17,7 +17,7 @@ class Served(litserve.LitAPI):
     def setup(self, device: Any) -> None:
         self.predicts = load(self.name)
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # it reads the type as a form of the body
         return np.asarray(request["inputs"])
 
     def predict(self, rows: Any) -> Any:
