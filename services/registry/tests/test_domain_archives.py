@@ -45,6 +45,7 @@ PLAIN = skops()
         "an entry that is not there": patched(TWO, TWO.rindex(b"PK\1\2") + 42, struct.pack("<L", 86)),
         "an entry that reaches into the list": patched(TWO, TWO.rindex(b"PK\1\2") + 20, struct.pack("<L", 90)),
         "another name before the entry than in the list": patched(PLAIN, 30, b"schemb.json"),
+        "another name before an array": patched(PLAIN, PLAIN.index(b"a.npy\x93"), b"b"),
     }.values(),
     ids=lambda data: "",
 )
@@ -148,3 +149,10 @@ def test_code_and_pickles_in_a_pt2_are_refused(files: dict[str, bytes]) -> None:
 )
 def test_what_is_no_exported_program_is_refused(data: bytes, why: str) -> None:
     assert why in refused("pt2", data)
+
+
+def test_what_stands_before_an_entry_of_a_pt2_is_what_its_list_says() -> None:
+    data = pt2()
+    place = data.index(b"model/data/weights/weight_0")
+    assert "another name" in refused("pt2", patched(data, place, b"modem"))
+    assert "not there" in refused("pt2", patched(data, place - 30, b"XX"))

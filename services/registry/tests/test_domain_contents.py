@@ -8,6 +8,7 @@ import pytest
 from model_files import LIGHTGBM, XGBOOST_UBJ, check, field, graph, onnx, refused, safetensors, tensor
 
 from registry.domain import onnx_files
+from registry.domain.documents import document_of
 from registry.domain.findings import Wrong
 
 # ONNX
@@ -135,3 +136,9 @@ def test_xgboost_writes_two_formats() -> None:
     check("xgboost", b"{i\x07learner{}}")
     for data in (b'{"a": 1}', b"{L" + b"\xff" * 8 + b"learner}", b"{i\x03abc}", b"binf\0\0}", b"[}", b"{Z}"):
         refused("xgboost", data)
+
+
+def test_a_short_document_that_becomes_a_large_one_is_not_read() -> None:
+    with pytest.raises(Wrong, match="more than 10 parts"):
+        document_of(b"[" + b"[]," * 20 + b"[]]", "it", most=10)
+    assert document_of(b"[1, 2]", "it") == [1, 2]

@@ -1,10 +1,10 @@
 """Files of weights, of LightGBM and of XGBoost by their structure."""
 
-import json
 import math
 import re
 from typing import Any, BinaryIO
 
+from registry.domain.documents import document_of
 from registry.domain.findings import Wrong
 
 LONGEST_HEADER = 16 << 20
@@ -33,10 +33,7 @@ def check_safetensors(file: BinaryIO, size: int) -> None:
     raw = file.read(length)
     if not raw.startswith(b"{"):
         raise Wrong("its header is no JSON")
-    try:
-        header = json.loads(raw, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as exc:
-        raise Wrong(f"its header is no JSON: {str(exc)[:100]}") from None
+    header = document_of(raw, "its header", _once)
     header.pop("__metadata__", None)
     if not header:
         raise Wrong("it has no tensors")

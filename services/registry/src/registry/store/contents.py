@@ -13,7 +13,7 @@ from registry.domain.formats import FormatMismatch, check_content
 from registry.domain.manifests import File
 
 PIECE = 1 << 16
-MOST_READS = 4096
+MOST_READS = 16_384
 LONGEST_READ = 64 << 20
 PATIENCE = timedelta(seconds=60)
 
