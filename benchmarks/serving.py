@@ -18,6 +18,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,19 @@ def theirs(peer: serving_peers.Peer, home: Path, asked: Mapping[str, NDArray[Any
         yield Server(peer.name, process, port, seconds, paths, bodies)
 
 
+@contextlib.contextmanager
+def maybe(peer: serving_peers.Peer, home: Path, asked: Mapping[str, NDArray[Any]]) -> Iterator[Server | None]:
+    """The peer, or nothing, which is said, where it cannot be had."""
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(theirs(peer, home, asked))
+        except serving_peers.NotInstalled as exc:
+            _say(f"✘ {peer.name} is left out: {exc}")
+            yield None
+            return
+        yield found
+
+
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
@@ -240,17 +254,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-bench-")))
         given = serving_models.data()
         serving_models.write(home, given)
-        _say("training and converting")
-        models = {name: serving_models.train(name, it, home / name) for name, it in given.items()}
-        models["mlp"] = serving_models.network()
         asked = {**{name: it.asked for name, it in given.items()}, "mlp": serving_models.pictures()}
-        servers = [stack.enter_context(ours(home, asked, models))]
-        for peer in serving_peers.PEERS:
-            if peer.venv in chosen.peers.split(","):
-                try:
-                    servers.append(stack.enter_context(theirs(peer, home, asked)))
-                except serving_peers.NotInstalled as exc:
-                    _say(f"✘ {peer.name} is left out: {exc}")
+        peers = [peer for peer in serving_peers.PEERS if peer.venv in chosen.peers.split(",")]
+        with ThreadPoolExecutor(len(peers) + 1) as pool:
+            # They start while ours is trained; one that takes long to begin is not what is measured.
+            begun = [pool.submit(stack.enter_context, maybe(peer, home, asked)) for peer in peers]
+            _say("training and converting")
+            models = {name: serving_models.train(name, it, home / name) for name, it in given.items()}
+            models["mlp"] = serving_models.network()
+            servers = [stack.enter_context(ours(home, asked, models))]
+            servers += [it for it in (found.result() for found in begun) if it is not None]
         for server in servers:
             check(server, {name: made.answers for name, made in models.items()})
         workloads = [it for it in WORKLOADS if it.name in chosen.only.split(",")]
