@@ -41,7 +41,7 @@ class Noting:
 class NoChildren:
     """Nothing here needs one."""
 
-    async def load(self, project: str, target: Target, path: Path) -> Resident:
+    async def load(self, project: str, target: Target, path: Path, memory: int | None) -> Resident:
         raise AssertionError("nothing here needs a child")
 
 

@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from registries import digest_of
 from targets import target
+from worlds import BOOSTING, rows, trained
 
+from models.rows import arrays_of
 from models.tensor_rows import TensorsInvalid, arrays_of_rows
 from models.tensor_signature import TensorSignature, signature_of_json
 from serving.domain.limits import UNLIMITED
@@ -98,7 +101,7 @@ async def loading(folder: Path, *contents: bytes) -> AsyncIterator[tuple[Loader,
     files = Files(folder, Given(*contents), largest=1 << 26)
     files.prepare()
     queueing = Queueing(10)
-    runners = Runners(LIMITS, queueing=queueing)
+    runners = Runners(replace(LIMITS, models=files.folder), queueing=queueing)
     loader = Loader(files, runners, queueing=queueing, threads=1)
     try:
         yield loader, runners
@@ -168,6 +171,18 @@ async def test_bytes_that_are_no_text_are_the_askers_mistake_and_no_one_elses(tm
         for found in (first, last):
             assert not isinstance(found, BaseException)
             assert known.answers_of(found) == [{"y": "ü"}]
+        await resident.close()
+
+
+async def test_a_model_of_scikit_learn_runs_confined(tmp_path: Path) -> None:
+    made = trained(BOOSTING, twin=False)
+    content = made.files["skops"]
+    described_as = described(content, "skops", signature=made.signature.to_json(), origin="platform")
+    async with loading(tmp_path, content) as (loader, _):
+        resident = await loader.load("demo", described_as)
+        asked = rows(3)
+        found = await resident.lane(UNLIMITED).predict(arrays_of(made.signature, {"rows": asked}), 3)
+        assert made.signature.labels_of(found) == made.predict(asked)[0]
         await resident.close()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -56,6 +57,8 @@ LATER = 1.0
 """Seconds between two looks for requests that are answered later; a notification comes sooner."""
 PARTS = 2.0
 """Seconds between two looks for parts of batches; a notification comes sooner."""
+SWITCH = 0.0005
+"""Seconds after which a busy loop lets a thread go on that has computed: by default it would wait ten times as long."""
 THREADS = 2
 """On which models are asked that take too long for the event loop, where there are so many cores."""
 
@@ -63,6 +66,7 @@ THREADS = 2
 def create_app(settings: Settings) -> Service:
     @contextlib.asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        sys.setswitchinterval(SWITCH)
         engine = make_engine(settings.url)
         async with http_client(settings.registry_url) as http, http_client(settings.ingest_url) as ingest_http:
             signer = load_signer(settings.private_key_file)
@@ -70,7 +74,9 @@ def create_app(settings: Settings) -> Service:
             ingest = Ingest(ServiceClient(ingest_http, signer, "ingest"))
             table = Table()
             files = Files(settings.work_dir, registry, largest=settings.model_bytes)
-            limits = ChildLimits(settings.runner_memory_bytes, settings.runner_load, settings.runner_predict)
+            limits = ChildLimits(
+                settings.runner_memory_bytes, settings.runner_load, settings.runner_predict, files.folder
+            )
             queueing = Queueing(settings.waiting_requests, settings.queue_seconds)
             runners = Runners(limits, queueing=queueing)
             loader = Loader(files, runners, queueing=queueing, threads=threads())

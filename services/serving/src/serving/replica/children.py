@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ STARVING = 3
 HEALTHY = 60.0
 """Seconds after which a child is believed to be well, and the next break is a first one."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
-COMMAND = (sys.executable, "-m", "serving.runner")
+COMMAND = (sys.executable, "-P", "-m", "serving.runner")
 
 
 class ModelNotReady(errors.Unavailable):
@@ -65,6 +66,8 @@ class ChildLimits:
     memory: int
     load: timedelta
     predict: timedelta
+    models: Path | None = None
+    """The folder of models' files, out of which it can read. None: it can read whatever its user can."""
 
 
 @dataclass
@@ -248,6 +251,7 @@ class Runner:
                     *self._command,
                     str(theirs.fileno()),
                     str(self._limits.memory),
+                    *([] if self._limits.models is None else [str(self._limits.models)]),
                     pass_fds=[theirs.fileno()],
                     env={"PATH": os.environ.get("PATH", ""), **ENVIRONMENT},
                     stdin=asyncio.subprocess.DEVNULL,

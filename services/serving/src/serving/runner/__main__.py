@@ -1,13 +1,12 @@
-"""`python -m serving.runner FD MEMORY`: models that may not run in serving's own process, for one project, behind one
-socket.
+"""`python -m serving.runner FD MEMORY [MODELS]`: models that may not run in serving's own process, for one project.
+
+They are asked through one socket.
 
 It ends when its parent does, and when it needs more memory than it may have it says so instead of answering.
 """
 
-import ctypes
 import hashlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -25,9 +24,8 @@ from models.runners import ModelUnloadable, Runner
 from models.tensor_signature import signature_of_json
 from serving.domain.revisions import File, Target
 from serving.runner import frames, runtimes
+from serving.runner.confining import confine
 from serving.runner.warming import warm
-
-PR_SET_PDEATHSIG = 1
 
 
 class Loaded:
@@ -129,11 +127,7 @@ def _must_not_fail(done: "Future[None]") -> None:
 
 def main(argv: list[str]) -> int:
     descriptor, memory = int(argv[0]), int(argv[1])
-    if sys.platform == "linux":
-        # Also when it computes for ever and does not see its parent's end of the channel close.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    confine(memory, Path(argv[2]) if len(argv) > 2 else None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to end
     with socket.socket(fileno=descriptor) as channel:
         Loaded(channel).serve()
