@@ -73,7 +73,7 @@ class Borrowed:
 
     async def _resident(self, project: str, target: Target, key: str) -> Resident:
         for live in self._table:
-            for one in live.answering:
+            for one in () if live.is_asleep else live.answering:
                 if not one.resident.is_lost and identity_of(live.desired.project, one.target) == key:
                     return one.resident
         if key not in self._own or self._own[key].is_lost:
