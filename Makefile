@@ -19,7 +19,7 @@ CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: secrets images images-sizes containers-test compose-up compose-down
-.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs estimators contracts swagger-ui clean python
+.PHONY: chaos help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs estimators contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 
 bench: $(TEST) ## How fast it is, beside its peers in one run: AREA=gateway (ARGS="--rounds 8": more of it)
 	$(BIN)/python -m benchmarks.$(or $(AREA),$(error make bench AREA=gateway)) $(ARGS)
+
+chaos: $(TEST) ## What it does under more load than it can: AREA=serving (ARGS="--seconds 120": as long as is promised)
+	$(BIN)/python -m benchmarks.$(if $(filter serving,$(AREA)),overload,$(error make chaos AREA=serving)) $(ARGS)
 
 lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt

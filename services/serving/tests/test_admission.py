@@ -45,7 +45,7 @@ class Counting:
 
 async def test_what_would_not_be_answered_in_time_is_refused_at_once() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=100, patience=3600, cost=Cost(0.0, 600.0))
+    lane = Lane(model.run, waiting=100, patience=7200, cost=Cost(0.0, 600.0))
     tasks = await begun(lane, model, queued=2)
     assert 1700 < lane.wait() <= 1800
     began = now()
@@ -92,9 +92,9 @@ async def test_a_model_that_hangs_fills_no_queue() -> None:
 
 async def test_who_waited_for_too_long_is_told_so_and_not_asked_for() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=100, patience=0.05, cost=Cost(0.0001, 0.0))
+    lane = Lane(model.run, waiting=100, patience=1, cost=Cost(0.0001, 0.0))
     [first] = await begun(lane, model)
-    patient = asyncio.create_task(lane.predict(arrays(2), 1, now() + 0.2))
+    patient = asyncio.create_task(lane.predict(arrays(2), 1, now() + 1.5))
     waits = asyncio.create_task(asked(lane, 3))
     with pytest.raises(Overloaded, match="has not come to it"):
         await waits
