@@ -17,6 +17,7 @@ from worlds import COLUMNS, LOGISTIC, REGRESSOR, rows, trained
 from kit.callers import Caller, Role
 from kit.testing import eventually
 from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature
 from serving.api.predict import LIMIT, beside, predict
 from serving.domain.desired import Desired
 from serving.domain.limits import Limits
@@ -186,7 +187,7 @@ class Slow:
     """A model that never comes to an end."""
 
     def __init__(self) -> None:
-        self.signature = trained().signature
+        self.signature: AnySignature = trained().signature
         self.asked = asyncio.Event()
         self.was_given_up = False
         self.is_lost = False

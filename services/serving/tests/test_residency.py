@@ -18,6 +18,7 @@ from worlds import LOGISTIC, rows, trained
 from kit.callers import Role
 from kit.testing import KeyFolder, eventually
 from models.signature import Arrays, Prediction
+from models.tensor_signature import AnySignature
 from serving.domain.desired import Desired
 from serving.domain.limits import Limits
 from serving.domain.revisions import File, Target
@@ -35,7 +36,7 @@ class Held:
     """A model that is in memory until it is closed."""
 
     def __init__(self, size: int) -> None:
-        self.signature = trained().signature
+        self.signature: AnySignature = trained().signature
         self.pace: Pace | None = None
         self.bytes = size
         self.is_lost = False
