@@ -54,7 +54,8 @@ class Process:
             await process.wait()
 
     async def is_ready(self) -> bool:
-        assert self.process.returncode is None
+        if self.process.returncode is not None:
+            raise RuntimeError(f"It ended with {self.process.returncode}.")
         with contextlib.suppress(httpx2.TransportError):
             return (await self.http.get("/readyz")).is_success
         return False

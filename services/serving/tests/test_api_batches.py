@@ -1,4 +1,4 @@
-"""Batches on the wire. What becomes of them: test_batches.py, and with a real ingest tests/e2e/test_batches.py."""
+"""Batches on the wire. What becomes of them: test_batches.py, and with a real ingest test_batches_with_ingest.py."""
 
 import uuid
 from collections.abc import Callable

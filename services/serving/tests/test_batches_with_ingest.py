@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,11 +24,12 @@ from worlds import COLUMNS, rows, trained
 from kit.testing import DatabaseUrl, EngineOf, KeyFolder, eventually
 from serving.settings import Settings
 
-ROWS = 200_000
+ROWS = 1_000_000 if "TRAINYARD_CHAOS" in os.environ else 200_000
 DISTINCT = 500
 COMPARED = 400
-LONG = timedelta(seconds=90)
+LONG = timedelta(seconds=90 if ROWS < 1_000_000 else 600)
 BATCHES = "/v1/deployments/late/batches"
+ASKED = {"dataset": "flights@1", "output": "answers"}
 SCHEMA = [{"name": "id", "type": "integer"}, *({"name": it.name, "type": it.type} for it in COLUMNS)]
 POINTS = ("serving.part.after_bring", "serving.part.before_commit", "serving.batch.after_assembled")
 
@@ -54,7 +56,21 @@ class Neighbour:
         )
         await eventually(self._is_ready, LONG)
 
+    def tell(self, environment: dict[str, str]) -> None:
+        """More, from the next start on."""
+        self._environment |= environment
+
+    async def keep(self) -> None:
+        """Start it, and start it again whenever it ends."""
+        while True:
+            with contextlib.suppress(RuntimeError):
+                await self.start()
+            assert self._process is not None
+            await self._process.wait()
+
     async def _is_ready(self) -> bool:
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError("It ended.")
         with contextlib.suppress(httpx2.TransportError):
             return (await self.http.get("/readyz")).is_success
         return False
@@ -85,10 +101,10 @@ async def ingest(
         await it.end(signal.SIGTERM)
 
 
-async def flights(ingest: Neighbour) -> None:
+async def flights(ingest: Neighbour, count: int = ROWS) -> None:
     """As many rows, of which some are alike."""
     lines = [json.dumps(row) for row in rows(DISTINCT)]
-    body = "".join(f'{{"id": {n}, {lines[n % DISTINCT][1:]}\n' for n in range(ROWS)).encode()
+    body = "".join(f'{{"id": {n}, {lines[n % DISTINCT][1:]}\n' for n in range(count)).encode()
     wanted = {"name": "flights", "settings": {"columns": SCHEMA}}
     (await ingest.http.post("/v1/datasets", json=wanted)).raise_for_status()
     path, kind = "/v1/datasets/flights/versions", {"content-type": "application/x-ndjson"}
@@ -117,8 +133,7 @@ async def test_each_row_is_answered_once_whatever_is_killed(
         assert put.status_code == 201
         ready = await serving.http.get("/v1/deployments/late", params={"wait": "30s"})
         assert ready.json()["status"]["phase"] == "ready"
-        asked = {"dataset": "flights@1", "output": "answers"}
-        batch = (await serving.http.post(BATCHES, json=asked)).raise_for_status().json()["id"]
+        batch = (await serving.http.post(BATCHES, json=ASKED)).raise_for_status().json()["id"]
         await eventually(lambda: _share(serving, batch, 0.1), LONG)
         serving.process.kill()
         await serving.process.wait()
@@ -147,6 +162,80 @@ async def test_each_row_is_answered_once_whatever_is_killed(
             one = {it.name: row[it.name] for it in COLUMNS}
             said = (await serving.http.post("/v1/deployments/late/predict", json={"rows": [one]})).json()
             assert said["predictions"] == [{"label": row["prediction"], "score": row["prediction_score"]}]
+
+
+def fired_in(folder: Path) -> set[str]:
+    return {it.stem for it in folder.glob("*.fired")}
+
+
+def points_of(service: str, *prefixes: str) -> set[str]:
+    """The `failpoint("…")`s of a service that begin so."""
+    found: set[str] = set()
+    for file in (Path(__file__).parents[2] / service / "src").rglob("*.py"):
+        found |= set(re.findall(r'failpoint\("([^"]+)"', file.read_text()))
+    return {it for it in found if it.startswith(prefixes)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("TRAINYARD_CHAOS" not in os.environ, reason="many kills: TRAINYARD_CHAOS=1")
+async def test_a_kill_at_every_point_changes_nothing_but_the_time(
+    ingest: Neighbour,
+    settings: Callable[..., Settings],
+    key_folder: KeyFolder,
+    engine: AsyncEngine,
+    registry: Registry,
+    tmp_path: Path,
+) -> None:
+    registry.register("late", trained())
+    await flights(ingest, DISTINCT)
+    await ingest.end()
+    of, one = settings(ingest_url=ingest.url), rows(1)
+    mine, theirs = (
+        points_of("serving", "serving.batch.", "serving.part.", "serving.prediction."),
+        points_of("ingest", "ingest.part.", "ingest.assembly."),
+    )
+    assert len(mine) >= 12
+    assert len(theirs) == 3
+    async with Process.started(of, key_folder, "all") as serving:
+        await serving.http.put("/v1/deployments/late", json={"model": "late"})
+        await serving.http.get("/v1/deployments/late", params={"wait": "30s"})
+    fired = {"TRAINYARD_FAILPOINTS_DIR": str(tmp_path)}
+    ingest.tell(fired | {"TRAINYARD_FAILPOINTS": ",".join(f"{it}=kill" for it in theirs)})
+    told = fired | {"TRAINYARD_FAILPOINTS": ",".join(f"{it}=kill" for it in mine)}
+    asked: dict[str, str] = {}
+    done: dict[str, Any] = {}
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(ingest.keep())
+        while not done:
+            with contextlib.suppress(httpx2.TransportError, RuntimeError):
+                async with Process.started(of, key_folder, "all", told) as serving:
+                    done = await _gone_through(serving, asked, one)
+        keeper.cancel()
+    assert fired_in(tmp_path) == mine | theirs
+    assert done["batch"]["status"]["phase"] == "succeeded", done
+    assert [row["row_number"] for row in await _rows(ingest, "/v1/datasets/answers/versions/1")] == [*range(1, 501)]
+    assert len((await ingest.http.get("/v1/datasets/answers/versions")).json()["items"]) == 1
+    async with Process.started(of, key_folder) as serving:
+        said = (await serving.http.post("/v1/deployments/late/predict", json={"rows": one})).json()
+    assert done["later"]["answer"] == said
+
+
+async def _gone_through(serving: Process, asked: dict[str, str], one: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ask one after the other, with the same keys each time, and see each ended; or end with the process."""
+    found: dict[str, Any] = {}
+    later = "/v1/deployments/late/predictions"
+    # One after the other: a kill for the one must not come before the other has reached its own.
+    for what, path, body in (("later", later, {"rows": one}), ("batch", BATCHES, ASKED)):
+        if what not in asked:
+            taken = await serving.http.post(path, json=body, headers={"idempotency-key": what})
+            asked[what] = taken.headers["location"]
+        while what not in found:
+            shown = (await serving.http.get(asked[what], params={"wait": "5s"})).json()
+            found |= {what: shown} if shown.get("finished_at") else {}
+    # The last points are behind the end.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(serving.process.wait(), 15)
+    return found if serving.process.returncode is None else {}
 
 
 async def _share(serving: Process, batch: str, share: float) -> bool:
