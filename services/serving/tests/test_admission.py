@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from test_lanes import Model, arrays, asked
+from worlds import LOGISTIC, trained
 
 from kit.testing import eventually
 from models.signature import Arrays, Prediction
@@ -11,6 +12,7 @@ from serving.api.deadlines import TimeoutInvalid, seconds_of, until
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
 from serving.replica.lanes import BATCH_ROWS, DeadlineExceeded, Lane, Overloaded, Queueing, require_time
+from serving.replica.residents import Here, Threads
 from serving.replica.turns import Turns
 
 
@@ -175,3 +177,24 @@ async def test_how_long_a_client_waits_is_read_from_its_header() -> None:
     found = until({"headers": [(b"accept", b"x"), (b"x-request-timeout", b"20")]})
     assert found is not None
     assert 19 < found - now() <= 20
+
+
+async def test_what_a_late_loop_adds_is_not_the_models_cost() -> None:
+    class Quick:
+        signature = trained(LOGISTIC).signature
+
+        def predict(self, given: Arrays) -> Prediction:
+            return Prediction(given["a"][:, 0], None)
+
+    threads = Threads(1, Queueing(10, 60))
+    lane = Here(Quick(), Cost(0.2, 0.0), threads).lane(Limits())
+    asked = asyncio.create_task(lane.predict(arrays(7), 1))
+    for _ in range(3):  # until the thread has it
+        await asyncio.sleep(0)
+    end = now() + 0.3
+    while now() < end:  # the loop has other things to do, while the thread has long answered
+        pass
+    assert (await asked).values.tolist() == [7]
+    await lane.drain()
+    assert lane._cost.of(1) < 0.1
+    threads.close()

@@ -6,6 +6,7 @@ more is not done.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import nullcontext
@@ -68,6 +69,26 @@ class _Waiting:
             self.alarm.cancel()
 
 
+class Meter:
+    """How long batches are worked on, where that can be told: by a loop that is late they all seem to take long."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def measured(self, work: Callable[[Arrays], Prediction], arrays: Arrays) -> Prediction:
+        """What `work` makes, timed where it is made."""
+        began = time.perf_counter()
+        try:
+            return work(arrays)
+        finally:
+            self._seconds += time.perf_counter() - began
+
+    def take(self) -> float:
+        """The seconds since the last time; 0: nobody measured."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
 class Lane:
     def __init__(
         self,
@@ -79,6 +100,7 @@ class Lane:
         cost: Cost | None = None,
         turns: Turns | None = None,
         joins: Callable[[Arrays], Hashable] = lambda arrays: True,
+        meter: Meter | None = None,
     ) -> None:
         """`run` is asked one batch at a time, when one of `turns` has come if there are any.
 
@@ -92,6 +114,7 @@ class Lane:
         self._cost = cost or Cost(0.0, 0.0)
         self._turns, self._line = turns, Line()
         self._joins = joins
+        self._meter = meter or Meter()
         self._queue: deque[_Waiting] = deque()
         self._rows = 0
         self._batch = 0, 0.0  # rows under way, and since when
@@ -132,7 +155,9 @@ class Lane:
         if not self._queue:
             return left
         batches = max(-(-self._rows // self._most_rows()), -(-len(self._queue) // self._together))
-        return left + self._cost.of(self._rows, batches)
+        # Whoever else waits for a turn has one of his before each of ours.
+        crowd = 1 if self._turns is None else 1 + self._turns.waiting
+        return left + crowd * self._cost.of(self._rows, batches)
 
     def _full(self, detail: str) -> Overloaded:
         return Overloaded(detail, retry_after=timedelta(seconds=min(max(self.wait(), 1.0), LONGEST)))
@@ -173,14 +198,14 @@ class Lane:
         clock = asyncio.get_running_loop().time
         try:
             while self._queue:
-                began = clock()
                 async with nullcontext() if self._turns is None else self._turns.turn(self._line):
                     # Only now: whoever comes while others have their turn is part of the batch.
                     batch, rows = self._next()
                     if batch:
+                        began = clock()
                         self._batch = rows, began
                         await self._serve(batch)
-                        self._cost.learn(rows, clock() - began)
+                        self._cost.learn(rows, self._meter.take() or clock() - began)
                 self._batch = 0, 0.0
         finally:
             self._worker = None
@@ -243,6 +268,7 @@ class Queueing:
         turns: Turns,
         limits: Limits,
         joins: Callable[[Arrays], Hashable] = lambda arrays: True,
+        meter: Meter | None = None,
     ) -> Lane:
         """A queue of one deployment in front of a model."""
         waiting = self.waiting if limits.waiting is None else limits.waiting
@@ -254,6 +280,7 @@ class Queueing:
             cost=replace(cost),
             turns=turns,
             joins=joins,
+            meter=meter,
         )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +30,7 @@ from serving.domain.limits import Limits
 from serving.domain.revisions import USER, Target
 from serving.replica.children import ModelFailed, ModelTooHungry
 from serving.replica.files import Files
-from serving.replica.lanes import Lane, Overloaded, Queueing
+from serving.replica.lanes import Lane, Meter, Overloaded, Queueing
 from serving.replica.pace import Pace
 from serving.replica.timing import cost_of
 from serving.replica.turns import Turns
@@ -166,9 +167,12 @@ class Here:
         return self.cost.of(rows) <= ON_LOOP
 
     def lane(self, limits: Limits) -> Lane:
-        return self._threads.queueing.lane(
-            self._on_thread, self.cost, self._threads.turns, limits, self.signature.joins
-        )
+        meter = Meter()
+
+        async def run(arrays: Arrays) -> Prediction:
+            return await self._threads.run(partial(meter.measured, self._model.predict), arrays)
+
+        return self._threads.queueing.lane(run, self.cost, self._threads.turns, limits, self.signature.joins, meter)
 
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         if self.is_quick(rows):
