@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "peers"
 PINS = Path(__file__).parent / "peers"
 PLAIN, FIRST, SECOND = "plain", "v1", "v2"
-INSTALLING, FITTING = 1200, 300
+INSTALLING, FITTING, BEGINNING = 1200, 300, 600
 """Seconds at most."""
 
 
@@ -115,7 +115,7 @@ def started(peer: Peer, home: Path) -> Iterator[tuple[psutil.Process, int, float
     _do([bin_ / "python", "-m", "benchmarks.peers.fitted", home], FITTING, env)
     with running(peer.command(bin_, port, folder), log, env) as process:
         try:
-            seconds = await_ready(port, log, peer.ready, 150)
+            seconds = await_ready(port, log, peer.ready, BEGINNING)
         except SystemExit as exc:
             raise NotInstalled(str(exc)) from None
         yield process, port, seconds
