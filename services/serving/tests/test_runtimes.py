@@ -206,9 +206,9 @@ async def test_what_is_said_to_be_ours_is_looked_at_all_the_same(tmp_path: Path)
 
 
 def test_what_is_not_installed_is_said_with_what_to_do() -> None:
-    for name, (module, extra) in NEEDS.items():
+    for name, (module, wanted) in NEEDS.items():
         assert f"no {module}" in lacking(name)
-        assert f"trainyard-serving[{extra}]" in lacking(name)
+        assert f"install '{wanted}'" in lacking(name)
     assert "serving-onnx" in lacking("skops")
     assert "pickle" in lacking("pickle")
 

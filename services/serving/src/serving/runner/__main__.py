@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ from serving.domain.revisions import File, Target
 from serving.runner import frames, runtimes
 from serving.runner.confining import confine
 from serving.runner.warming import warm
+
+NOWHERE = "/"
 
 
 class Loaded:
@@ -128,6 +131,9 @@ def _must_not_fail(done: "Future[None]") -> None:
 def main(argv: list[str]) -> int:
     descriptor, memory = int(argv[0]), int(argv[1])
     confine(memory, Path(argv[2]) if len(argv) > 2 else None)
+    # Nothing can be written, and torch wants a folder to write to all the same: one that is there already.
+    tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = NOWHERE
+    os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # it would look for semaphores, and warn that there are none
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to end
     with socket.socket(fileno=descriptor) as channel:
         Loaded(channel).serve()

@@ -71,12 +71,12 @@ RUNTIMES: Mapping[str, Callable[[Loading], Runner]] = {
     "pt2": _pt2,
 }
 NEEDS: Mapping[str, tuple[str, str]] = {
-    "skops": ("skops", "skops"),
-    "lightgbm": ("lightgbm", "lightgbm"),
-    "xgboost": ("xgboost", "xgboost"),
-    "pt2": ("torch", "torch"),
+    "skops": ("skops", "trainyard-serving[skops]"),
+    "lightgbm": ("lightgbm", "lightgbm>=4.7,<5"),
+    "xgboost": ("xgboost", "xgboost-cpu>=3.2,<4"),
+    "pt2": ("torch", "torch==2.13.0"),
 }
-"""The module that a format needs beside the usual ones, and the extra of this package that brings it."""
+"""The module that a format needs beside the usual ones, and what to install for it."""
 
 
 def formats_here() -> tuple[str, ...]:
@@ -88,8 +88,8 @@ def lacking(name: str) -> str:
     """What to do where a format cannot be loaded."""
     if name not in NEEDS:
         return f"Models in the format {name[:50]!r} are not served."
-    module, extra = NEEDS[name]
-    said = f"This server has no {module}, which a model in the format {name} needs: install trainyard-serving[{extra}]"
+    module, wanted = NEEDS[name]
+    said = f"This server has no {module}, which a model in the format {name} needs: install {wanted!r} beside it"
     if name == "skops":
         return f"{said}, or use the image `serving`, not `serving-onnx`; this version has no exact ONNX twin."
     return f"{said}."
