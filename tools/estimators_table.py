@@ -58,6 +58,19 @@ A job names an estimator by its import path: `"estimator": {{"class": "sklearn.e
 `"parameters": {{"estimators": [{{"class": "…"}}, {{"class": "…"}}]}}`. All {count} of scikit-learn {version} are here:
 {trained} that can be trained, and below them {skipped} that cannot, with the reason.
 
+How columns become numbers follows from the estimator, or is said in `"preprocessing"`:
+
+| `numeric` | numbers, integers, booleans and the hour, weekday and month of times |
+|---|---|
+| `passthrough` | as they are, with gaps; for estimators that take them |
+| `impute_median` | gaps become the median |
+| `impute_median_scale` | then mean 0 and deviation 1 |
+| `impute_median_unit` | then 0 to 1; what lies outside of the training rows counts as 0 or 1 |
+| `impute_median_bins` | then one of five bins with as many rows each |
+
+`categories` are `ordinal` (one number, -1 for one that training never saw) or `one_hot` (a column for each). What the
+table below says holds for what each estimator does by itself.
+
 Every line was made by training that estimator on {rows} rows (numbers, integers, booleans, categories
 and times, with gaps; classes are strings), storing it, loading it as serving does and comparing its answers with those
 of the fitted estimator itself: on held-out rows, on copies of them with gaps and categories that training never saw, on
@@ -330,6 +343,9 @@ def page(served: dict[str, dict[str, Served]]) -> str:
             head + "\n".join(lines),
             "\n## Why skops, where it is not ONNX\n",
             *reasons,
+            "\n## Parameters\n",
+            "`random_state` is the job's `seed`; `n_jobs`, `verbose` and `warm_start` are the platform's.\n",
+            *(_parameters(kind) for kind in sorted(ESTIMATORS.values(), key=lambda kind: kind.path)),
             "\n## Not trained here\n",
             "| estimator | it |",
             "|---|---|",
@@ -343,6 +359,16 @@ def _line(kind: EstimatorKind, found: dict[str, Served]) -> str:
     cells = [cell_of(found.get(target)) for target in TASKS]
     answers = " / ".join(sorted({one.answers for one in found.values()}))
     return f"| `{kind.path}` | {answers} | {' | '.join(cells)} |"
+
+
+def _parameters(kind: EstimatorKind) -> str:
+    said = [
+        f"`{name}`{' (required)' if name in kind.required else ''}: {' or '.join(map(str, rules))}"
+        for name, rules in kind.parameters.items()
+    ]
+    by_itself = f", {kind.steps.numeric}, {kind.steps.categories}"
+    most = f", {kind.max_rows:,} rows at most" if kind.max_rows else ""
+    return f"* **{kind.name}**{by_itself}{most}. {'; '.join(said)}."
 
 
 def cell_of(one: Served | None) -> str:
