@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clients_of_others import rows
 from suites_at_work import Suite
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes no types
 from worlds import World, patiently, rows_of
 
 from models.rows import arrays_of
