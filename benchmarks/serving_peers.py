@@ -113,12 +113,26 @@ def started(peer: Peer, home: Path) -> Iterator[tuple[psutil.Process, int, float
     more |= {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "120"}  # a busy machine takes its time
     env = environment(more)
     _do([bin_ / "python", "-m", "benchmarks.peers.fitted", home], FITTING, env)
-    with running(peer.command(bin_, port, folder), log, env) as process:
+    with _whole_tree_ended() as tree, running(peer.command(bin_, port, folder), log, env) as process:
         try:
             seconds = await_ready(port, log, peer.ready, BEGINNING)
         except SystemExit as exc:
             raise NotInstalled(str(exc)) from None
+        finally:
+            tree += process.children(recursive=True)
         yield process, port, seconds
+
+
+@contextlib.contextmanager
+def _whole_tree_ended() -> Iterator[list[psutil.Process]]:
+    """Some servers end without the processes that they have started: those that are put here end afterwards."""
+    tree: list[psutil.Process] = []
+    try:
+        yield tree
+    finally:
+        for it in tree:
+            with contextlib.suppress(psutil.Error):
+                it.kill()
 
 
 def body_of(peer: Peer, rows: NDArray[Any]) -> bytes:
