@@ -39,7 +39,7 @@ class Settings(KitSettings):
     """How long a request waits for its model that sends no X-Request-Timeout; one that would take longer is refused."""
 
     resident_bytes: PositiveInt | None = None
-    """Memory that models may take together; beyond it those are given up that were asked longest ago. Unset: no bound."""
+    """Memory of all models; beyond it those are given up that were asked longest ago. Unset: no bound."""
 
     reload_seconds: PositiveFloat = 10.0
     """How long a request waits for a model that was given up, before it is told to come again."""
