@@ -284,7 +284,9 @@ class Runner:
                     self.unload(model)
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, frames.FrameInvalid, ValueError):
+        # What it says may be what a stranger's model makes it say: nonsense is the end of this child, and of no other.
+        nonsense = (frames.FrameInvalid, ValueError, KeyError, TypeError)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, *nonsense):
             while True:
                 header, body = frames.sizes(await reader.readexactly(frames.HEAD.size))
                 whole = await reader.readexactly(header + body)
