@@ -11,7 +11,6 @@ gaps and unknown categories, beside the model's thresholds and far from all data
 
 import math
 import multiprocessing
-import os
 import socket
 import sys
 import tempfile
@@ -135,8 +134,7 @@ def _of(kind: EstimatorKind) -> Iterator[tuple[str, Served]]:
         found = apart(kind, target)
         sys.stdout.write(f"{kind.name}, {target}: {found}\n")
         sys.stdout.flush()
-        if found is not None:
-            yield target, found
+        yield from [] if found is None else [(target, found)]
 
 
 def targets_of(kind: EstimatorKind) -> list[str]:
@@ -163,7 +161,6 @@ def apart(kind: EstimatorKind, target: str) -> Served | None:
 
 
 def _told(kind: EstimatorKind, target: str, channel: Any) -> None:
-    os.environ["PYTHONHASHSEED"] = "0"
     channel.send(served(kind, target))
 
 
@@ -315,8 +312,7 @@ def world_of(kind: EstimatorKind, target: str) -> World:
 
 
 def _quarters(values: NDArray[Any]) -> NDArray[np.int64]:
-    quarters: NDArray[np.int64] = np.digitize(values, np.quantile(values, [0.25, 0.5, 0.75]))
-    return quarters
+    return np.asarray(np.digitize(values, np.quantile(values, [0.25, 0.5, 0.75])), np.int64)
 
 
 def _with_gaps(values: NDArray[Any], random: np.random.Generator, gap: Any) -> NDArray[Any]:
@@ -356,9 +352,8 @@ def page(served: dict[str, dict[str, Served]]) -> str:
 
 
 def _line(kind: EstimatorKind, found: dict[str, Served]) -> str:
-    cells = [cell_of(found.get(target)) for target in TASKS]
     answers = " / ".join(sorted({one.answers for one in found.values()}))
-    return f"| `{kind.path}` | {answers} | {' | '.join(cells)} |"
+    return f"| `{kind.path}` | {answers} | {' | '.join(cell_of(found.get(target)) for target in TASKS)} |"
 
 
 def _parameters(kind: EstimatorKind) -> str:
@@ -366,9 +361,8 @@ def _parameters(kind: EstimatorKind) -> str:
         f"`{name}`{' (required)' if name in kind.required else ''}: {' or '.join(map(str, rules))}"
         for name, rules in kind.parameters.items()
     ]
-    by_itself = f", {kind.steps.numeric}, {kind.steps.categories}"
     most = f", {kind.max_rows:,} rows at most" if kind.max_rows else ""
-    return f"* **{kind.name}**{by_itself}{most}. {'; '.join(said)}."
+    return f"* **{kind.name}**, {kind.steps.numeric}, {kind.steps.categories}{most}. {'; '.join(said)}."
 
 
 def cell_of(one: Served | None) -> str:
