@@ -297,7 +297,7 @@ async def test_an_idle_connection_ends_when_it_was_idle_for_so_long_and_not_befo
     connection._unset_keepalive_if_required()
     connection._begin_idle()
     await passing(0.2)
-    assert not wire.ended
+    assert not wire.is_closing()
     await eventually(lambda: wire.ended == "closed")
 
 
