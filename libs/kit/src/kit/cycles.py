@@ -7,7 +7,6 @@ no turn of the loop. When it does wait for something, a task goes on with it fro
 import asyncio
 import logging
 import re
-import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any
@@ -159,16 +158,27 @@ def run_now(
     waits(loop.create_task(_rest(work, first), context=context))
 
 
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], wanted: Any) -> Generator[Any, Any, None]:
+async def _rest(work: Coroutine[Any, Any, None], wanted: Any) -> None:
+    # A generator is no coroutine, and a task of Python 3.12 takes nothing else.
+    await _Rest(work, wanted)
+
+
+class _Rest:
     """Goes on where `work` began to wait for `wanted`."""
-    while True:
-        step: Callable[[Any], Any] = work.send
-        try:
-            given = yield wanted
-        except BaseException as exc:  # noqa: BLE001 - all of it is for the work, also that its task is to end
-            step, given = work.throw, exc
-        try:
-            wanted = step(given)
-        except StopIteration:
-            return
+
+    def __init__(self, work: Coroutine[Any, Any, None], wanted: Any) -> None:
+        self._work = work
+        self._wanted = wanted
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work, wanted = self._work, self._wanted
+        while True:
+            step: Callable[[Any], Any] = work.send
+            try:
+                given = yield wanted
+            except BaseException as exc:  # noqa: BLE001 - all of it is for the work, also that its task is to end
+                step, given = work.throw, exc
+            try:
+                wanted = step(given)
+            except StopIteration:
+                return
