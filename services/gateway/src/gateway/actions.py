@@ -77,8 +77,8 @@ class KeyRing:
 
     @property
     def known(self) -> bool:
-        """Whether there was a snapshot ever."""
-        return self._snapshot is not None
+        """Whether there was a snapshot ever, and it may be gone by."""
+        return self._seen > float("-inf")
 
     @property
     def age(self) -> timedelta:
