@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import errors, leases, tracing
 from kit.reconcile import first
 from models.onnx_models import OnnxModelInvalid
+from models.onnx_structure import OnnxOutside
 from models.signature import ModelOutputInvalid
 from serving import actions
 from serving.domain.deployments import Reason
@@ -54,6 +55,7 @@ REASONS: dict[type[BaseException], Reason] = {
     NoRoom: Reason.OUT_OF_MEMORY,
     ModelFailed: Reason.MODEL_INVALID,
     OnnxModelInvalid: Reason.MODEL_INVALID,
+    OnnxOutside: Reason.MODEL_INVALID,
     ModelOutputInvalid: Reason.MODEL_INVALID,
     RunnerGone: Reason.LOAD_FAILED,
     # As the registry says them.
