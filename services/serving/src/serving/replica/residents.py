@@ -13,12 +13,12 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from models.onnx_models import onnx_model
 from models.onnx_structure import unplain
@@ -39,6 +39,8 @@ from serving.runner.runtimes import lacking
 from serving.runner.warming import example_of, warm
 
 log = logging.getLogger(__name__)
+Given = TypeVarTuple("Given")
+Made = TypeVar("Made")
 ON_LOOP = 200e-6
 """Seconds of computing that a request may take on the event loop."""
 FACTOR = 3
@@ -118,6 +120,25 @@ class Asleep:
         """It has nothing."""
 
 
+class Pool:
+    """Threads that are gone when it is closed, but for those that hang."""
+
+    def __init__(self, count: int, name: str, begins: Callable[[], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begins)
+        self._running: set[Future[Any]] = set()
+
+    async def run(self, work: Callable[[*Given], Made], *given: *Given) -> Made:
+        """What `work` makes, on a thread."""
+        future = self._pool.submit(work, *given)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Nobody waits for a model that hangs. Idle threads end now, and not somewhere in what is done next."""
+        self._pool.shutdown(wait=not self._running, cancel_futures=True)
+
+
 class Threads:
     """Where models of this process are asked that take too long for the loop, and the loop for those that do not."""
 
@@ -125,15 +146,14 @@ class Threads:
         self.queueing = queueing
         self.turns = Turns(count)
         self.pace = Pace(queueing.patience)
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="model", initializer=give_way)
+        self._pool = Pool(count, "model", give_way)
 
     async def run(self, work: Callable[[Arrays], Prediction], arrays: Arrays) -> Prediction:
         """What `work` makes of them, on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, arrays)
+        return await self._pool.run(work, arrays)
 
     def close(self) -> None:
-        """Nobody waits for a model that hangs."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
 
 def give_way() -> None:
@@ -204,7 +224,7 @@ class Loader:
         self._children = children
         self._threads = Threads(threads, queueing)
         # Apart: what loads takes seconds, and those who ask must not wait behind it.
-        self._loading = ThreadPoolExecutor(threads, thread_name_prefix="load")
+        self._loading = Pool(threads, "load")
 
     async def load(self, project: str, target: Target, memory: int | None = None) -> Resident:
         """A model that has answered its own example, and may take so many bytes of memory.
@@ -221,7 +241,7 @@ class Loader:
             if memory is not None and bytes_of(target) > memory:
                 detail = f"The model needs about {bytes_of(target)} bytes of memory, and may have {memory}."
                 raise ModelTooHungry(detail)
-            here = await asyncio.get_running_loop().run_in_executor(self._loading, self._onnx, content, target)
+            here = await self._loading.run(self._onnx, content, target)
             if here is not None:
                 return here
         return await self._children.load(project, target, self._files.path(target.file.digest), memory)
@@ -236,9 +256,9 @@ class Loader:
         return Here(model, cost_of(model, example_of(signature, target), one), self._threads, bytes_of(target))
 
     def close(self) -> None:
-        """Nobody waits for a model that hangs."""
+        """Of what hangs nothing is waited for."""
         self._threads.close()
-        self._loading.shutdown(wait=False, cancel_futures=True)
+        self._loading.close()
 
 
 def bytes_of(target: Target) -> int:
