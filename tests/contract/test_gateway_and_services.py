@@ -10,9 +10,8 @@ from houses import ADA, PATIENCE, House
 
 from gateway import actions
 from gateway.actions import Wanted
-from gateway.clients.http import clients
 from gateway.clients.services import Services
-from gateway.clients.upstreams import Upstreams
+from gateway.clients.upstreams import Upstreams, session
 from gateway.domain.openapi import merge
 from gateway.store.projects import ProjectStore
 from kit.callers import Caller, Role
@@ -26,8 +25,8 @@ ADMIN = Caller("blue", Role.ADMIN, "ada", "gateway")
 @pytest.fixture
 async def services(house: House, key_folder: KeyFolder) -> AsyncIterator[Services]:
     await house.start(*INNER)
-    async with clients(answer_within=timedelta(seconds=20)) as both:
-        upstreams = Upstreams({service: [house.url(service)] for service in INNER}, both)
+    async with session(answer_within=timedelta(seconds=20)) as client:
+        upstreams = Upstreams({service: [house.url(service)] for service in INNER}, client)
         yield Services(upstreams, load_signer(key_folder.private("gateway")))
 
 

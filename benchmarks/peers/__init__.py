@@ -1,1 +1,0 @@
-"""Servers of others, each in an environment of its own: nothing here is imported by ours."""
