@@ -45,10 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def test(options: Sequence[str]) -> int:
     began = time.monotonic()
     engine = find(Place.BUILD)
-    if engine.own and not engine.docker("image", "ls", "--quiet") and (free := shutil.disk_usage(ROOT).free) < ROOM:
-        raise Cannot(
-            f"The disk has {free / 1e9:.1f} GB free; images and compose need {ROOM / 1e9:.0f} GB. Free some first."
-        )
+    if engine.own and not engine.docker("image", "ls", "--quiet"):
+        require_room(shutil.disk_usage(ROOT).free)
     commit = images.revision()
     for image in images.chosen([]):
         started = time.monotonic()
@@ -68,6 +66,17 @@ def test(options: Sequence[str]) -> int:
     code = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
     say(f"containers-test took {time.monotonic() - began:.0f} s")
     return code
+
+
+def require_room(free: int) -> None:
+    """
+    Raises:
+        Cannot: so many bytes are too few to begin with nothing: the disk would be full in the middle.
+    """
+    if free < ROOM:
+        raise Cannot(
+            f"The disk has {free / 1e9:.1f} GB free; images and compose need {ROOM / 1e9:.0f}. Free some first."
+        )
 
 
 def fetch_data() -> None:
