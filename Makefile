@@ -14,11 +14,12 @@ IMAGES := gateway ingest pipelines registry serving:training serving-onnx:servin
 RUN := $(VENV)/run.stamp
 TEST := $(VENV)/test.stamp
 TRITON := .cache/triton
+KSERVE := .cache/kserve
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
 .PHONY: secrets images images-sizes containers-test compose-up compose-down
-.PHONY: help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants lock docs contracts swagger-ui clean python
+.PHONY: chaos help demo up down status backup restore test s3-test upgrade-test test-fast check check-charts check-workflows audit sbom release-notes version format coverage mutants bench lock docs estimators contracts swagger-ui clean python
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ down: $(RUN) ## Stop it; all data stays
 status: $(RUN) ## What runs, and how much memory it takes
 	@$(BIN)/trainyard status
 
-test: $(TEST) $(TRITON)/stamp ## All tests, also the whole suite being killed: many minutes
+test: $(TEST) $(TRITON)/stamp $(KSERVE)/stamp ## All tests, also the whole suite being killed: many minutes
 	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
 
 s3-test: $(TEST) ## What services do with bytes, on a real S3 in place of a folder
@@ -109,10 +110,17 @@ containers-test: $(TEST) ## Images, compose, the example through the gateway, re
 mutants: $(TEST) ## Plant each known bug in a copy; the tests must find it
 	@$(BIN)/python tools/mutants.py
 
+bench: $(TEST) ## How fast it is, beside its peers in one run: AREA=gateway (ARGS="--rounds 8": more of it)
+	$(BIN)/python -m benchmarks.$(or $(AREA),$(error make bench AREA=gateway)) $(ARGS)
+
+chaos: $(TEST) ## What it does under more load than it can: AREA=serving (ARGS="--seconds 120": as long as is promised)
+	$(BIN)/python -m benchmarks.$(if $(filter serving,$(AREA)),overload,$(error make chaos AREA=serving)) $(ARGS)
+
 lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
 	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
+	$(COMPILE) requirements/kserve.in -o requirements/kserve.txt
 	$(COMPILE) requirements/checks.in -o requirements/checks.txt
 	$(COMPILE) requirements/build.in -c constraints.txt -o requirements/images/build.txt
 	$(COMPILE) sdk/pyproject.toml requirements/demo.in -c constraints.txt -o requirements/images/demo.txt
@@ -122,6 +130,9 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 
 docs: $(TEST) ## Write docs/settings.md from the Settings classes
 	$(BIN)/python tools/settings_page.py
+
+estimators: $(TEST) ## docs/estimators.md: each estimator of scikit-learn trained, served and compared with itself; a minute
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python tools/estimators_table.py
 
 contracts: $(TEST) ## Write contracts/<service>.openapi.json; refused when a promise is broken (BREAK=1)
 	$(BIN)/python tools/contracts.py $(if $(BREAK),--break)
@@ -149,6 +160,12 @@ $(TRITON)/stamp: requirements/triton.txt | python
 	@touch $@
 
 $(TRITON): $(TRITON)/stamp
+
+$(KSERVE)/stamp: requirements/kserve.txt | python
+	@$(PYTHON) tools/environment.py kserve
+	@touch $@
+
+$(KSERVE): $(KSERVE)/stamp
 
 $(CHECKS)/stamp: requirements/checks.txt | python
 	@$(PYTHON) tools/environment.py checks

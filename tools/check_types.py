@@ -29,6 +29,9 @@ def runs(root: Path) -> Iterator[tuple[list[str], str]]:
     yield ["tools"], "tools:tools/tests"
     if (root / "deploy/images").is_dir():
         yield ["deploy/images"], "deploy/images"
+    if (root / "benchmarks").is_dir():
+        # Its peers run in environments of their own, which this one knows nothing of.
+        yield ["benchmarks", "--exclude=benchmarks/peers/"], ""
     for example in sorted(root.glob("examples/*")):
         here = str(example.relative_to(root))
         yield [here], f"{here}:{here}/tests:sdk/tests"  # the client has a fake suite

@@ -4,6 +4,7 @@
     python3 tools/environment.py test       .venv: and what `make test` needs
     python3 tools/environment.py checks     .cache/checks: what reads charts, images and workflows
     python3 tools/environment.py triton     .cache/triton: a client whose dependencies are at odds with ours
+    python3 tools/environment.py kserve     .cache/kserve: another such client
 
 Runs before anything is installed: standard library only. pip is asked, so that its configuration (an index of one's
 own, a proxy, certificates) holds here too.
@@ -40,6 +41,7 @@ ENVIRONMENTS = {
     "test": Environment(ROOT / ".venv", ROOT / "constraints.txt"),
     "checks": Environment(ROOT / ".cache" / "checks", REQUIREMENTS / "checks.txt", ours=False),
     "triton": Environment(ROOT / ".cache" / "triton", REQUIREMENTS / "triton.txt", ours=False),
+    "kserve": Environment(ROOT / ".cache" / "kserve", REQUIREMENTS / "kserve.txt", ours=False),
 }
 
 

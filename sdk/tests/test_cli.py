@@ -291,6 +291,29 @@ def test_a_watched_job_shows_its_log_and_ends_as_it_ended(suite: FakeSuite, call
     assert "as it went" in done.output
 
 
+@pytest.mark.parametrize(("phase", "code"), [("succeeded", 0), ("failed", 1)])
+def test_a_watched_batch_ends_as_it_ended(suite: FakeSuite, call: Call, phase: str, code: int) -> None:
+    path = "/v1/deployments/late/batches"
+    suite.on("POST", path, Answer(202, things.batch("pending", 0)))
+    suite.on("GET", "/v1/deployments/flight-delays/batches/b1", Answer(200, things.batch(phase, 1450, "as it went")))
+    done = call("deployment", "batch", "late", "--dataset", "flights@1", "--into", "answers", "--column", "id")
+    assert done.exit_code == code
+    assert suite.asked[0].json == {"dataset": "flights@1", "output": "answers", "split": None, "columns": ["id"]}
+    assert "1,450 of 1,450" in done.output
+    assert "as it went" in done.output
+
+
+def test_a_batch_is_begun_listed_and_cancelled(suite: FakeSuite, call: Call) -> None:
+    path = "/v1/deployments/late/batches"
+    suite.on("POST", path, Answer(202, things.batch("pending", 0)))
+    suite.on("GET", path, Answer(200, things.page(things.batch())))
+    suite.on("POST", f"{path}/b1/cancel", Answer(202, things.batch("cancelled")))
+    given = ["--dataset", "flights", "--into", "answers", "--no-watch"]
+    assert "0 of 1,450" in call("deployment", "batch", "late", *given).stdout
+    assert "answers@1" in call("deployment", "batches", "late").stdout
+    assert "cancelled" in call("deployment", "cancel-batch", "late", "b1").stdout
+
+
 def test_a_log_can_be_followed(suite: FakeSuite, call: Call) -> None:
     suite.on("GET", "/v1/jobs/j1/logs", Answer(200, text=LOG))
     suite.on("GET", "/v1/jobs/j1", Answer(200, things.job()))

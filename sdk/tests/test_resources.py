@@ -127,6 +127,37 @@ def test_a_job_from_its_start_to_its_end(suite: FakeSuite, client: Client) -> No
     client.jobs.delete("j1")
 
 
+def test_a_batch_from_its_start_to_its_end(suite: FakeSuite, client: Client) -> None:
+    path = "/v1/deployments/late/batches"
+    suite.on("POST", path, Answer(202, things.batch("pending", 0)))
+    suite.on("GET", path, Answer(200, things.page(things.batch())))
+    suite.on("GET", f"{path}/b1", Answer(200, things.batch()))
+    suite.on("POST", f"{path}/b1/cancel", Answer(202, things.batch("cancelled")))
+    suite.on("DELETE", f"{path}/b1", Answer(204))
+    batch = client.deployments.batch("late", "flights@1", "answers", split="train", columns=["id"])
+    asked = {"dataset": "flights@1", "output": "answers", "split": "train", "columns": ["id"]}
+    assert suite.asked[-1].json == asked
+    assert (batch.phase, batch.made) == ("pending", None)
+    assert [it.id for it in client.deployments.batches("late")] == ["b1"]
+    assert client.deployments.get_batch("late", "b1").progress["rows_done"] == 450
+    assert client.deployments.wait_batch("late", "b1").made == "answers@1"
+    assert client.deployments.cancel_batch("late", "b1").phase == "cancelled"
+    client.deployments.delete_batch("late", "b1")
+
+
+def test_rows_are_handed_over_and_answered_later(suite: FakeSuite, client: Client) -> None:
+    path = "/v1/deployments/late/predictions"
+    taken = {"id": "p1", "status": things.status("pending"), "answer": None, "problem": None}
+    answer = {"predictions": [{"label": True}], "model": "late", "version": 3, "revision": 1}
+    suite.on("POST", path, Answer(202, taken))
+    suite.on("GET", f"{path}/p1", Answer(200, taken | {"status": things.status("succeeded"), "answer": answer}))
+    later = client.deployments.predict_later("late", [[1]], ["x"])
+    assert suite.asked[-1].json == {"rows": [[1]], "columns": ["x"]}
+    found = client.deployments.answer("late", later.id).answer
+    assert found is not None
+    assert (found.version, found.predictions[0]["label"]) == (3, True)
+
+
 def test_a_model_with_its_versions_and_aliases(suite: FakeSuite, client: Client) -> None:
     path = "/v1/models/flight-delays"
     alias = {"alias": "champion", "version": 1}

@@ -41,6 +41,22 @@ def job(phase: str = "succeeded", message: str = "") -> dict[str, Any]:
     }
 
 
+def batch(phase: str = "succeeded", done: int = 450, message: str = "") -> dict[str, Any]:
+    return {
+        "id": "b1",
+        "deployment": "flight-delays",
+        "revision": 1,
+        "targets": [],
+        "dataset": "flights@1",
+        "dataset_digest": DIGEST,
+        "output": "answers",
+        "status": status(phase, message),
+        "progress": {"rows": 1450, "rows_done": done, "refused": 2},
+        "result": {"dataset": "answers@1", "digest": DIGEST} if phase == "succeeded" else None,
+        "created_at": MADE,
+    }
+
+
 def model_version(number: int = 1, content: str = DIGEST) -> dict[str, Any]:
     return {
         "model": "flight-delays",

@@ -8,7 +8,7 @@ CALLS = {
     "ingest": (),
     "trainer": ("ingest", "registry", "trainer"),
     "registry": (),
-    "serving": ("registry",),
+    "serving": ("ingest", "registry"),
     "pipelines": ("ingest", "trainer", "registry", "serving"),
 }
 KEEPS_OBJECTS = ("ingest", "trainer", "registry")

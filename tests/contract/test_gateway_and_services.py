@@ -10,8 +10,9 @@ from houses import ADA, PATIENCE, House
 
 from gateway import actions
 from gateway.actions import Wanted
+from gateway.clients.http import clients
 from gateway.clients.services import Services
-from gateway.clients.upstreams import Upstreams, session
+from gateway.clients.upstreams import Upstreams
 from gateway.domain.openapi import merge
 from gateway.store.projects import ProjectStore
 from kit.callers import Caller, Role
@@ -25,8 +26,8 @@ ADMIN = Caller("blue", Role.ADMIN, "ada", "gateway")
 @pytest.fixture
 async def services(house: House, key_folder: KeyFolder) -> AsyncIterator[Services]:
     await house.start(*INNER)
-    async with session(answer_within=timedelta(seconds=20)) as client:
-        upstreams = Upstreams({service: [house.url(service)] for service in INNER}, client)
+    async with clients(answer_within=timedelta(seconds=20)) as both:
+        upstreams = Upstreams({service: [house.url(service)] for service in INNER}, both)
         yield Services(upstreams, load_signer(key_folder.private("gateway")))
 
 

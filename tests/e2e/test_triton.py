@@ -1,50 +1,25 @@
 """The inference protocol's own client gets what everybody gets. `make test` makes it an environment of its own."""
 
-import csv
-import io
-import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from clients_of_others import python_of, rows, run
 from suites_at_work import Suite
-from worlds import World, rows_of
+from worlds import World
 
 from models.rows import arrays_of
 from models.signature import Signature
 from models.skops_models import SkopsModel
 from trainyard import Client
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".cache" / "triton" / "bin" / "python"
 INSTEAD = 7.5
 """For what is missing, where JSON has to say it: it has no NaN."""
-PROGRAM = Path(__file__).with_name("triton_client.py")
-
-
-def rows() -> list[dict[str, Any]]:
-    """Fifty, as JSON has them, with what is missing as null."""
-    found = list(csv.DictReader(io.StringIO(rows_of(9).decode())))[:50]
-    return [
-        {
-            "day": int(row["day"]),
-            "hour": int(row["hour"]),
-            "carrier": row["carrier"],
-            "wind": None if row["wind"] == "NA" else float(row["wind"]),
-        }
-        for row in found
-    ]
 
 
 def test_triton_rows_and_the_estimator_agree(shared_suite: Suite, world: World, tmp_path: Path) -> None:
-    if not PYTHON.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{PYTHON} is missing: `make {PYTHON.parents[1].relative_to(ROOT)}` makes it")
-        pytest.skip(f"{PYTHON} is missing: `make test` makes it")
+    python_of("triton")
     with shared_suite.client() as client:
         assert client.runs.wait(world.start(client, seed=1).id).phase == "succeeded"
         asked = rows()
@@ -52,7 +27,8 @@ def test_triton_rows_and_the_estimator_agree(shared_suite: Suite, world: World, 
         client.models.download(world.name, 1, tmp_path)
         estimator = _estimator(client, world, tmp_path)
         plain = [client.predict(world.name, them).predictions for them in (asked, whole)]
-        binary, text = _triton(client, world, asked)
+        found = _triton(client, world, asked)
+    binary, text = found["answers"]
     for them, said, answer in ((asked, plain[0], binary), (whole, plain[1], text)):
         labels, scores = estimator(them)
         values = [next(value for value in row.values() if not isinstance(value, dict | float)) for row in said]
@@ -63,13 +39,35 @@ def test_triton_rows_and_the_estimator_agree(shared_suite: Suite, world: World, 
         wide = [values for values in flat.values() if values.size == 2 * len(asked)]
         assert wide, flat.keys()
         assert np.allclose(wide[0].astype(float).reshape(-1, 2), scores, atol=1e-5)
+    _about(found["about"], world.name)
+    for name, words in (("nobody", "nobody"), ("no inputs", "nobody"), ("tracing", "nothing here")):
+        assert found["refused"][name][0] == "404"
+        assert words in found["refused"][name][1]
+    assert found["refused"]["shared memory"][0] == "404"
+
+
+def _about(said: dict[str, Any], name: str) -> None:
+    assert said["server"]["name"] == "trainyard"
+    assert {"model_configuration", "model_repository", "statistics"} <= set(said["server"]["extensions"])
+    assert (said["model"]["name"], said["model"]["versions"]) == (name, ["1"])
+    assert said["config"] == said["config of 1"]
+    assert (said["config"]["name"], said["config"]["max_batch_size"]) == (name, 10_000)
+    assert {it["name"] for it in said["config"]["input"]} == {it["name"] for it in said["model"]["inputs"]}
+    [stats] = said["stats"]["model_stats"]
+    assert stats["version"] == "1"
+    # Copies of serving count for themselves; this one has answered something of what was asked above.
+    assert stats["inference_count"] % 50 == 0
+    assert [it["name"] for it in said["stats of 1"]["model_stats"]] == [name]
+    assert name in {it["name"] for it in said["all stats"]["model_stats"]}
+    ready = {"name": name, "version": "1", "state": "READY", "reason": ""}
+    assert ready in said["index"]
 
 
 def _truth(value: object) -> bool:
     return str(value).lower() in ("true", "1", "b'true'")
 
 
-def _triton(client: Client, world: World, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _triton(client: Client, world: World, asked: list[dict[str, Any]]) -> dict[str, Any]:
     columns = {name: [row[name] for row in asked] for name in asked[0]}
     order = {
         "netloc": client.url.removeprefix("http://"),
@@ -78,12 +76,8 @@ def _triton(client: Client, world: World, asked: list[dict[str, Any]]) -> list[d
         "columns": columns,
         "instead": INSTEAD,
     }
-    done = subprocess.run(
-        [str(PYTHON), str(PROGRAM)], input=json.dumps(order), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
-    return answers
+    found: dict[str, Any] = run("triton", "triton_client.py", order)
+    return found
 
 
 def _estimator(client: Client, world: World, folder: Path) -> Callable[[list[dict[str, Any]]], tuple[list[Any], Any]]:

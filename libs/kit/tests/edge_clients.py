@@ -33,6 +33,12 @@ class Application:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     paths: list[str] = field(default_factory=list)
 
+    tasks: list[object] = field(default_factory=list)
+    """Of each request; None where it was answered without one."""
+
+    def is_prompt(self, scope: Scope) -> bool:
+        return bool(scope["path"].startswith("/prompt"))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             while (await receive())["type"] == "lifespan.startup":
@@ -40,6 +46,7 @@ class Application:
             await send({"type": "lifespan.shutdown.complete"})
             return
         self.paths.append(scope["path"])
+        self.tasks.append(asyncio.current_task())
         self.under_way.set()
         if scope["path"] == "/followed":
             await self._follow(receive, send)
@@ -59,7 +66,7 @@ class Application:
                     return
                 size += len(message["body"])
                 more = message["more_body"]
-        if scope["path"] == "/slow":
+        if scope["path"] in ("/slow", "/prompt-but-slow"):
             await self.go_on.wait()
         body = str(size).encode() if scope["path"] != "/much" else bytes(MUCH)
         headers = [(b"content-length", str(len(body)).encode())]

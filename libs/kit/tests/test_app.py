@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
-from kit import telemetry, tracing
+from kit import routes, telemetry, tracing
 from kit.app import Service, background, health
 from kit.testing import KeyFolder, client_of, eventually
 
@@ -218,3 +218,20 @@ def test_where_no_log_is_configured_requests_are_lines_as_all_others(caplog: pyt
         telemetry._Lines().answered({"status": 204})
 
     assert [(record.getMessage(), vars(record)["status"]) for record in caplog.records] == [("answered", 204)]
+
+
+async def test_paths_that_are_found_without_a_search_are_few(app: Service) -> None:
+    for number in range(routes.KEPT + 2):
+        match = app.routes.find("POST", f"/v1/echo/{number}")
+        assert match is not None
+        assert match.params == {"name": str(number)}
+    assert app.routes.find("POST", "/v1/echo/1") is not None
+    assert app.routes.find("POST", "/v1/echo/" + "x" * routes.KEPT_PATH) is not None
+    assert 0 < len(app.routes._found) <= routes.KEPT
+
+
+def test_only_raw_routes_that_say_so_are_prompt(app: Service) -> None:
+    prompt = Service(app.api, raw=[dataclasses.replace(ECHO, is_prompt=True)], authenticators={})
+    asked = [("POST", "/v1/echo/a"), ("POST", "/v1/nothing"), ("GET", "/livez")]
+    assert [prompt.is_prompt({"method": method, "path": path}) for method, path in asked] == [True, False, False]
+    assert not app.is_prompt({"method": "POST", "path": "/v1/echo/a"})

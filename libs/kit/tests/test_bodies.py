@@ -31,6 +31,15 @@ async def test_a_body_comes_in_pieces() -> None:
     assert await bodies.read(coming.scope, coming.receive, limit=4) == b"abcd"
 
 
+async def test_a_body_that_comes_at_once_is_held_to_the_limit_too() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"abc"}
+
+    assert await bodies.read({"headers": []}, receive, limit=3) == b"abc"
+    with pytest.raises(errors.TooLarge):
+        await bodies.read({"headers": []}, receive, limit=2)
+
+
 async def test_a_body_that_is_announced_as_too_large_is_not_read() -> None:
     coming = Incoming(b"abcde", announced="5")
     with pytest.raises(errors.TooLarge):

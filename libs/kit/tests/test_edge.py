@@ -287,6 +287,31 @@ async def test_an_idle_connection_ends_at_once_whatever_is_unread(unsent: int, e
     assert wire.ended == ended
 
 
+async def test_an_idle_connection_ends_when_it_was_idle_for_so_long_and_not_before() -> None:
+    config = uvicorn.Config(Application(), lifespan="off", log_config=None, http="httptools", timeout_keep_alive=1)
+    connection = edge.protocol_with(PROMPT)(config=config, server_state=ServerState(), app_state={})
+    connection.timeout_keep_alive = 0.3  # type: ignore[assignment]  # seconds, whole ones in settings alone
+    connection.transport = wire = Wire(0)
+    connection._begin_idle()
+    await passing(0.2)
+    connection._unset_keepalive_if_required()
+    connection._begin_idle()
+    await passing(0.2)
+    assert not wire.is_closing()
+    await eventually(lambda: wire.ended == "closed")
+
+
+async def test_a_busy_connection_is_not_idle() -> None:
+    config = uvicorn.Config(Application(), lifespan="off", log_config=None, http="httptools")
+    connection = edge.protocol_with(PROMPT)(config=config, server_state=ServerState(), app_state={})
+    connection.timeout_keep_alive = 0
+    connection.transport = wire = Wire(0)
+    connection._begin_idle()
+    connection._unset_keepalive_if_required()
+    await eventually(lambda: connection.timeout_keep_alive_task is None)
+    assert not wire.ended
+
+
 class Wire(asyncio.Transport):
     """A transport with so many bytes that its reader has not taken."""
 
@@ -322,3 +347,44 @@ async def test_the_defaults_are_those_of_the_guarantees() -> None:
     assert (limits.head, limits.window) == (timedelta(seconds=10), timedelta(seconds=15))
     assert (limits.headers, limits.header_bytes, limits.url, limits.bytes_per_second) == (100, 16384, 8192, 1024)
     assert PROMPT.head < limits.head
+
+
+PROMPTLY = b"POST /prompt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+
+
+async def test_a_whole_request_is_answered_without_a_task(server: Server) -> None:
+    client = await server.connect()
+    for _ in range(2):
+        await client.send(PROMPTLY, b"abc")
+        assert (await client.answer())[::2] == (200, b"3")
+    assert server.app.tasks == [None, None]
+
+
+async def test_a_request_whose_body_is_on_its_way_has_a_task(server: Server) -> None:
+    client = await server.connect()
+    await client.send(PROMPTLY, b"a")
+    await eventually(lambda: server.app.paths)
+    await client.send(b"bc")
+    assert (await client.answer())[::2] == (200, b"3")
+    assert server.app.tasks[0] is not None
+
+
+async def test_of_many_requests_at_once_one_is_answered_without_a_task(server: Server) -> None:
+    client = await server.connect()
+    await client.send(*[PROMPTLY, b"abc"] * 3)
+    for _ in range(3):
+        assert (await client.answer())[::2] == (200, b"3")
+    assert [task is None for task in server.app.tasks] == [True, False, False]
+
+
+async def test_who_has_to_wait_after_all_goes_on_in_a_task(server: Server) -> None:
+    client = await server.connect()
+    await client.send(PROMPTLY.replace(b"/prompt", b"/prompt-but-slow"), b"abc")
+    await server.app.under_way.wait()
+    server.app.go_on.set()
+    assert (await client.answer())[::2] == (200, b"3")
+
+
+async def test_a_prompt_request_with_a_broken_body_is_refused(server: Server) -> None:
+    head = b"POST /prompt HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert (await server.ask(head, b"x\r\n"))[0] == 400

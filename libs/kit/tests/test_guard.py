@@ -55,6 +55,7 @@ def routes() -> APIRouter:
 
 
 async def say(scope: Scope, receive: Receive, send: Send) -> None:
+    scope["state"]["answer_headers"] = [(b"x-said", b"beside")]
     await answer(send, 200, scope["path_params"].get("name", "-").encode(), {})
 
 
@@ -110,7 +111,7 @@ async def test_strangers_get_what_is_public_and_nothing_else(client: httpx2.Asyn
 
 async def test_a_route_that_answers_strangers_is_found(app: Service) -> None:
     """As it would be if somebody put the guard behind the router."""
-    app._stack = app.api  # type: ignore[assignment]
+    app._stack = app.api
     assert "GET /v1/look → 500" in await unguarded(app)
 
 
@@ -137,6 +138,14 @@ async def test_a_role_may_do_what_it_may(
     assert given.status_code == status
     if status == 403 and method != "HEAD":
         assert given.json()["code"] == "role-too-low"
+
+
+async def test_an_answer_says_what_the_application_says_beside_it(
+    client: httpx2.AsyncClient, key_folder: KeyFolder
+) -> None:
+    headers = key_folder.headers("doors", role=Role.EDITOR)
+    assert (await client.get("/v1/raw/a", headers=headers)).headers["x-said"] == "beside"
+    assert "x-said" not in (await client.get("/v1/open")).headers
 
 
 async def test_what_is_internal_is_not_there_for_others(client: httpx2.AsyncClient, key_folder: KeyFolder) -> None:

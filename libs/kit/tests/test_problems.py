@@ -195,6 +195,8 @@ def test_a_neighbours_wish_for_time_is_passed_on() -> None:
 
 
 def test_a_neighbour_that_waited_too_long_for_us_may_be_asked_again() -> None:
+    with pytest.raises(errors.Unavailable, match="lamps answered 504"):
+        problems.raise_for_problem(httpx2.Response(504), service="lamps")
     with pytest.raises(errors.Unavailable, match="lamps answered 408"):
         problems.raise_for_problem(httpx2.Response(408), service="lamps")
 

@@ -17,12 +17,16 @@ from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skops import io as skops
-from worlds import World, fitted, signature_of, world_of
+from worlds import COLUMNS, World, columns_of, fitted, signature_of, world_of
 
 from models import formats
-from models.estimators import ESTIMATORS
+from models.estimator_samples import sample_of
+from models.estimators import ESTIMATORS, estimator_kind
 from models.formats import ModelFileInvalid
 from models.matrices import matrix_of
+from models.preprocessing import kept, pipeline_of
+from models.signature import Signature
+from models.skops_models import SkopsModel
 
 LOGISTIC = "sklearn.linear_model.LogisticRegression"
 SMALL = {"n_estimators": 5, "max_iter": 5}
@@ -30,8 +34,11 @@ SMALL = {"n_estimators": 5, "max_iter": 5}
 
 def small(path: str, world: World, **extra: Any) -> Any:
     kind = ESTIMATORS[path]
-    parameters = {name: value for name, value in SMALL.items() if name in kind.parameters and not kind.scales} | extra
-    targets = world.late if kind.task == "classification" else world.delay
+    parameters = {name: value for name, value in SMALL.items() if name in kind.parameters and not kind.scales}
+    parameters = sample_of(kind, kind.task or "classification") | parameters | extra
+    targets = world.delay if kind.task == "regression" else world.late
+    if path.endswith(("PoissonRegressor", "GammaRegressor")):
+        targets = targets - targets.min() + 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a network that did not converge is good enough to be stored
         return fitted(path, world, targets, parameters=parameters)
@@ -43,10 +50,47 @@ def test_every_estimator_loads_again_and_answers_to_the_last_bit(path: str) -> N
     model = small(path, world)
     content = formats.dumps(model)
     again = formats.load(content, digest=formats.digest_of(content))
-    matrix = matrix_of(signature_of(), world.arrays)
-    ask = "predict_proba" if ESTIMATORS[path].task == "classification" else "predict"
-    np.testing.assert_array_equal(getattr(again, ask)(matrix), getattr(model, ask)(matrix))
+    matrix = matrix_of(Signature.of(columns_of(path), "regression"), world.arrays)
+    for ask in ("predict", "predict_proba"):
+        if hasattr(model, ask):
+            np.testing.assert_array_equal(getattr(again, ask)(matrix), getattr(model, ask)(matrix))
     assert formats.dumps(again) == content
+
+
+def test_what_is_kept_of_a_tuned_threshold_answers_as_it_did() -> None:
+    world, path = world_of(300), "sklearn.model_selection.TunedThresholdClassifierCV"
+    parameters = {"estimator": {"class": LOGISTIC}, "scoring": "f1"}
+    kind = estimator_kind(path, parameters, "classification")
+    signature = Signature.of(COLUMNS, "regression")
+    tuned = pipeline_of(COLUMNS, kind, parameters, steps=kind.steps)
+    tuned.fit(
+        matrix_of(signature, world.arrays), world.late + 1
+    )  # classes 1 and 2: to this score 1 is the positive one
+    again = formats.load(formats.dumps(kept(tuned)))
+    matrix = matrix_of(signature, world.arrays)
+    assert again[-1].threshold == tuned[-1].best_threshold_
+    np.testing.assert_array_equal(again.predict(matrix), tuned.predict(matrix))
+    np.testing.assert_array_equal(again.predict_proba(matrix), tuned.predict_proba(matrix))
+
+
+def test_a_label_of_two_equal_scores_is_that_of_predict() -> None:
+    world = world_of(50)
+    model = fitted(LOGISTIC, world, world.late)
+    model[-1].coef_[:], model[-1].intercept_[:] = 0, 1e-18
+    answer = SkopsModel(formats.dumps(model), signature_of()).predict(world.arrays)
+    assert answer.scores is not None
+    assert (answer.scores == 0.5).all()
+    assert (answer.values == 1).all()
+
+
+def test_the_trees_of_neighbours_are_in_no_file() -> None:
+    world = world_of(50)
+    model = fitted("sklearn.neighbors.KNeighborsClassifier", world, world.late)
+    model[-1].set_params(algorithm="kd_tree").fit(
+        model[0].transform(matrix_of(signature_of(), world.arrays)), world.late
+    )
+    with pytest.raises(ModelFileInvalid, match="KDTree"):
+        formats.load(formats.dumps(model))
 
 
 @pytest.mark.parametrize(

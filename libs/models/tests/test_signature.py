@@ -55,6 +55,17 @@ def test_two_classes_are_answered_with_the_probability_of_the_second() -> None:
     assert signature.answers_of(prediction) == [{"label": "late", "score": 0.75}, {"label": "early", "score": 0.125}]
 
 
+def test_a_classifier_without_probabilities_answers_labels() -> None:
+    signature = Signature.of(COLUMNS, "classification", ("early", "late"), scored=False)
+    assert Signature.from_json(json.loads(json.dumps(signature.to_json()))) == signature
+    assert [field.name for field in signature.outputs] == ["label"]
+    assert not signature.scored
+    assert not Signature.of(COLUMNS, "regression").scored
+    assert signature.answers_of(Prediction(np.array(["late"], object), None)) == [{"label": "late"}]
+    with pytest.raises(ModelOutputInvalid):
+        signature.answers_of(Prediction(np.array(["never"], object), None))
+
+
 def test_more_classes_are_answered_with_the_probability_of_the_label() -> None:
     signature = Signature.of(COLUMNS, "classification", ("a", "b", "c"))
     prediction = Prediction(np.array(["b"], object), np.array([[0.25, 0.5, 0.25]]))

@@ -37,7 +37,20 @@ def verdict_of(model: Any, world: World, signature: Signature) -> Verdict:
     return compare(original, OnnxModel(onnx_of(model, signature), signature), world.arrays)
 
 
-@pytest.mark.parametrize("path", ESTIMATORS)
+TWINS = [
+    *("HistGradientBoosting", "RandomForest", "ExtraTrees", "GradientBoosting", "DecisionTree", "MLP"),
+    *("Lasso", "LinearRegression", "LogisticRegression", "ElasticNet"),
+]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        kind.path
+        for kind in ESTIMATORS.values()
+        if kind.name.removesuffix("Classifier").removesuffix("Regressor") in TWINS
+    ],
+)
 def test_every_estimator_has_a_twin_that_agrees(path: str, world: World) -> None:
     signature = signature_of(ESTIMATORS[path].task)
     verdict = verdict_of(small(path, world.part(0, 800)), world.part(800, 1200), signature)
@@ -172,7 +185,7 @@ def test_a_conversion_that_needs_more_memory_than_there_is_costs_the_twin(tmp_pa
     verdict = made_twin(tmp_path, large, world, memory=twin.LEAST_MEMORY + twin.MARGIN)
     assert not verdict.kept
     # Whoever met the limit: a library, or Python's compiler, which from 3.12 on says only that it could say nothing.
-    assert re.search("emory|allocate|without setting an exception", verdict.reason)
+    assert re.search("emory|alloc|without setting an exception", verdict.reason)
     assert {path.name for path in tmp_path.iterdir()} == {twin.SKOPS}
     assert "too little memory" in made_twin(tmp_path, large, world, memory=1 << 20).reason
 

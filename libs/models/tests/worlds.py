@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.estimators import estimator_kind, steps_of
+from models.estimators import ESTIMATORS, estimator_kind, steps_of
 from models.matrices import matrix_of
-from models.preprocessing import pipeline_of
+from models.preprocessing import kept, pipeline_of
 from models.signature import MISSING_TIME, Arrays, Field, Signature
 
 COLUMNS = (
@@ -67,15 +67,18 @@ def signature_of(task: str = "classification", classes: tuple[Any, ...] = (0, 1)
     return Signature.of(COLUMNS, task, classes if task == "classification" else ())
 
 
+def columns_of(path: str) -> tuple[Field, ...]:
+    """The columns that this estimator can take: all but for the one that takes a single one."""
+    return COLUMNS[:1] if path.endswith("IsotonicRegression") else COLUMNS
+
+
 def fitted(path: str, world: World, targets: NDArray[Any], **choices: Any) -> Any:
     """A pipeline of that estimator, fitted on the world."""
-    task = (
-        "regression" if path.endswith(("Regressor", "Regression", "Ridge", "Lasso", "ElasticNet")) else "classification"
-    )
-    task = "classification" if path.endswith("LogisticRegression") else task
+    task = ESTIMATORS[path].task or "classification"
     parameters = choices.pop("parameters", {})
     kind = estimator_kind(path, parameters, task)
     steps = steps_of(kind, choices.get("numeric", "auto"), choices.get("categories", "auto"), "indicator" in choices)
-    pipeline = pipeline_of(COLUMNS, kind, parameters, steps=steps, seed=0)
-    signature = signature_of(task, tuple(range(2)))
-    return pipeline.fit(matrix_of(signature, world.arrays), targets)
+    columns = columns_of(path)
+    pipeline = pipeline_of(columns, kind, parameters, steps=steps, seed=0)
+    signature = Signature.of(columns, "regression")
+    return kept(pipeline.fit(matrix_of(signature, world.arrays), targets))

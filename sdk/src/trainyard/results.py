@@ -182,6 +182,7 @@ class ModelVersion(Result):
     metrics: Mapping[str, float] | None = None
     lineage: Json = field(default_factory=dict)
     twin: Json | None = None
+    input_example: Annotated[tuple[Json, ...], tuple] = ()
     created_at: Time = None
 
     @property
@@ -243,6 +244,41 @@ class Answer(Result):
     model: str = ""
     version: int | None = None
     revision: str | int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Timed):
+    """A deployment asked about every row of a dataset version; the answer is a dataset version."""
+
+    id: str
+    deployment: str
+    dataset: str = ""
+    output: str = ""
+    revision: int | None = None
+    progress: Json = field(default_factory=dict)
+    """`rows`, `rows_done`, and `refused`: those without an answer."""
+    result: Json | None = None
+    """`dataset` (such as `answers@4`) and `digest`."""
+    created_at: Time = None
+    started_at: Time = None
+    finished_at: Time = None
+
+    @property
+    def made(self) -> str | None:
+        """The dataset version that came of it."""
+        return None if self.result is None else str(self.result["dataset"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later(Timed):
+    """Rows that were taken, and their answer once there is one."""
+
+    id: str
+    answer: Annotated[Answer | None, Answer.of] = None
+    problem: Json | None = None
+    """Why there is none: what `predict` would have answered."""
+    created_at: Time = None
+    finished_at: Time = None
 
 
 @dataclass(frozen=True, kw_only=True)

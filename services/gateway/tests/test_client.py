@@ -82,6 +82,6 @@ async def test_who_and_how(door: Door) -> None:
 async def test_a_refusal_of_the_inference_protocol_is_understood(door: Door) -> None:
     def work(client: Client) -> None:
         with pytest.raises(Forbidden, match="scopes"):
-            client._wire.request("POST", "/v2/repository/index")
+            client._wire.request("POST", "/v2/repository/models/a/load")
 
     await asking(door, work, "viewer")

@@ -14,8 +14,11 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app
+from gateway.clients.connections import Connections
 from gateway.clients.discovery import Discovery, addresses_of
-from gateway.clients.upstreams import Outgoing, Upstreams, session
+from gateway.clients.exchanges import Outgoing
+from gateway.clients.http import Clients, clients
+from gateway.clients.upstreams import Upstreams
 from gateway.settings import Settings
 from kit.server import listen, serve
 from kit.testing import DatabaseUrl, KeyFolder, eventually
@@ -124,10 +127,10 @@ async def test_without_an_answer_for_the_name_what_was_known_goes_on(
 
 
 async def test_a_name_that_nobody_knows_yet_is_found_later(http: httpx2.AsyncClient, copies: Copies) -> None:
-    async with session(answer_within=PATIENT) as it:
+    async with clients(answer_within=PATIENT) as it:
         upstreams = Upstreams({"registry": [f"http://service:{copies.port}"]}, it)
         names = Names(None)
-        discovery = Discovery(upstreams.pools, it, names)
+        discovery = Discovery(upstreams.pools, it.session, names)
         await discovery.begin()
         assert upstreams.pools["registry"].endpoints == []
         stop = asyncio.Event()
@@ -212,9 +215,9 @@ async def test_a_silent_copy_is_not_ready(copies: Copies) -> None:
             pass
 
     copies.first.replies["/readyz"] = silent
-    async with session(answer_within=PATIENT) as it:
+    async with clients(answer_within=PATIENT) as it:
         upstreams = Upstreams({"registry": [f"http://127.0.0.{n}:{copies.port}" for n in (1, 2, 9)]}, it)
-        await Discovery(upstreams.pools, it, copies.names).ask()
+        await Discovery(upstreams.pools, it.session, copies.names).ask()
         assert [it.ready for it in upstreams.pools["registry"].endpoints] == [False, True, False]
 
 
@@ -237,7 +240,8 @@ async def test_a_certificate_is_for_the_name_and_not_for_the_address(tmp_path: P
     port = server.sockets[0].getsockname()[1]
     connector = aiohttp.TCPConnector(ssl=client_context)
     async with server, aiohttp.ClientSession(connector=connector) as it:
-        upstreams = Upstreams({"registry": [f"https://service.internal:{port}"]}, it)
+        both = Clients(it, Connections(answer_within=PATIENT))
+        upstreams = Upstreams({"registry": [f"https://service.internal:{port}"]}, both)
 
         async def resolve(name: str, port: int) -> Sequence[str]:
             return ["127.0.0.1"]

@@ -16,7 +16,6 @@ from gateway.domain.access import (
     ScopeMissing,
     Snapshot,
     Trust,
-    caller_of,
     scopes_within,
 )
 from gateway.domain.keys import ApiKey
@@ -108,7 +107,7 @@ def test_the_least_of_key_member_and_scopes_is_the_role(key_role: Role, member_r
 
     assert all(bound.at_least(grant.role) for bound in (key_role, member_role, ceiling[scope]))
     assert grant.role in (key_role, member_role, ceiling[scope])
-    assert caller_of(grant, "gateway") == Caller("blue", grant.role, "ada", "gateway")
+    assert grant.caller == Caller("blue", grant.role, "ada", "gateway")
 
 
 def test_the_strongest_scope_counts() -> None:

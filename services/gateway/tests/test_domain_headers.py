@@ -4,10 +4,10 @@ import pytest
 
 from gateway.domain import headers as rules
 
-SAID = [("authorization", "Bearer internal")]
+SAID = [(b"authorization", b"Bearer internal")]
 
 
-def passed(*headers: tuple[bytes, bytes]) -> list[tuple[str, str]]:
+def passed(*headers: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     return rules.forwarded(headers, [])
 
 
@@ -15,7 +15,7 @@ def passed(*headers: tuple[bytes, bytes]) -> list[tuple[str, str]]:
     "name", [b"accept", b"content-type", b"if-match", b"idempotency-key", b"last-event-id", b"x-a"]
 )
 def test_what_a_client_says_of_its_request_passes(name: bytes) -> None:
-    assert passed((name, b"a")) == [(name.decode(), "a")]
+    assert passed((name, b"a")) == [(name, b"a")]
 
 
 @pytest.mark.parametrize(
@@ -55,31 +55,30 @@ def test_what_is_of_one_connection_stays_there(name: bytes) -> None:
 
 
 def test_what_connection_names_stays_there_too() -> None:
-    assert passed((b"connection", b"close, X-Odd"), (b"x-odd", b"1"), (b"x-even", b"2")) == [("x-even", "2")]
-    assert rules.returned([(b"Connection", b"X-Odd"), (b"X-Odd", b"1")], 200) == []
+    assert passed((b"connection", b"close, X-Odd"), (b"x-odd", b"1"), (b"x-even", b"2")) == [(b"x-even", b"2")]
+    assert rules.returned([(b"connection", b"X-Odd"), (b"x-odd", b"1")], 200) == []
 
 
 def test_headers_that_come_twice_pass_twice() -> None:
-    cookies = [(b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2")]
+    cookies = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
 
     assert rules.returned(cookies, 200) == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
-    assert passed((b"accept", b"a"), (b"accept", b"b")) == [("accept", "a"), ("accept", "b")]
+    assert passed((b"accept", b"a"), (b"accept", b"b")) == [(b"accept", b"a"), (b"accept", b"b")]
 
 
 def test_what_the_gateway_says_itself_is_not_said_by_a_service() -> None:
-    ours = [(b"Server", b"x"), (b"Date", b"x"), (b"RateLimit", b"x"), (b"X-Request-Id", b"x"), (b"ETag", b'"a"')]
+    ours = [(b"server", b"x"), (b"date", b"x"), (b"ratelimit", b"x"), (b"x-request-id", b"x"), (b"etag", b'"a"')]
 
     assert rules.returned(ours, 200) == [(b"etag", b'"a"')]
 
 
 @pytest.mark.parametrize(("status", "kept"), [(200, 1), (204, 0), (304, 0), (206, 1)])
 def test_the_length_of_what_is_not_sent_is_not_said(status: int, kept: int) -> None:
-    assert len(rules.returned([(b"Content-Length", b"5")], status)) == kept
+    assert len(rules.returned([(b"content-length", b"5")], status)) == kept
 
 
 def test_values_are_text_of_one_kind_or_the_other() -> None:
-    assert passed((b"x-a", "é".encode())) == [("x-a", "é")]
-    assert passed((b"x-a", b"\xe9")) == [("x-a", "é")]
+    assert rules.text_of("é".encode()) == rules.text_of(b"\xe9") == "é"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +92,8 @@ def test_values_are_text_of_one_kind_or_the_other() -> None:
     ],
 )
 def test_a_body_is_announced(headers: list[tuple[bytes, bytes]], length: int | None, has_body: bool) -> None:
-    assert rules.announced_length(headers) == length
-    assert rules.has_body(headers) is has_body
+    assert rules.announced_length(dict(headers)) == length
+    assert rules.has_body(dict(headers)) is has_body
 
 
 def test_the_first_value_of_a_header() -> None:

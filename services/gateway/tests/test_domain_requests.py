@@ -21,6 +21,10 @@ from gateway.domain.requests import (
         ("/v1/uploads", "ingest"),
         ("/v1/jobs/1/logs", "trainer"),
         ("/v1/models/a/aliases/b", "registry"),
+        ("/v1/models/a:predict", "serving"),
+        ("/v1/models/a:predict/aliases", "registry"),
+        ("/v1/models/a:predicted", "registry"),
+        ("/v1/models", "registry"),
         ("/v1/deployments/a/predict", "serving"),
         ("/v2", "serving"),
         ("/v2/", "serving"),
@@ -63,9 +67,24 @@ def test_a_path_belongs_to_a_service(path: str, service: str | None) -> None:
         ("PUT", "/v1/projects/a/members/b", Operation.ADMINISTER),
         ("POST", "/v1/deployments/a/predict", Operation.PREDICT),
         ("GET", "/v1/deployments/a/predict", Operation.READ),
+        ("POST", "/v1/deployments/a/predictions", Operation.PREDICT),
+        ("GET", "/v1/deployments/a/predictions/p", Operation.DESCRIBE),
+        ("GET", "/v1/deployments/a/predictions", Operation.READ),
+        ("DELETE", "/v1/deployments/a/predictions/p", Operation.WRITE),
+        ("POST", "/v1/deployments/a/batches", Operation.WRITE),
         ("PUT", "/v1/deployments/a/predict", Operation.WRITE),
         ("POST", "/v1/deployments/a/predict/", Operation.WRITE),
         ("POST", "/v1/deployments/a/b/predict", Operation.WRITE),
+        ("POST", "/v1/deployments/a/invocations", Operation.PREDICT),
+        ("GET", "/v1/deployments/a/ping", Operation.DESCRIBE),
+        ("POST", "/v1/deployments/a/ping", Operation.WRITE),
+        ("POST", "/v1/models/a:predict", Operation.PREDICT),
+        ("GET", "/v1/models/a:predict", Operation.READ),
+        ("DELETE", "/v1/models/a:predict", Operation.WRITE),
+        ("POST", "/v1/models/a:explain", Operation.WRITE),
+        ("POST", "/v1/jobs/a:predict", Operation.WRITE),
+        ("POST", "/v2/repository/index", Operation.DESCRIBE),
+        ("PUT", "/v2/repository/index", Operation.WRITE),
         ("POST", "/v2/models/a/infer", Operation.PREDICT),
         ("POST", "/v2/models/a/versions/1/infer", Operation.PREDICT),
         ("POST", "/v2/repository/models/a/load", Operation.WRITE),
@@ -90,7 +109,9 @@ def test_a_request_does_one_thing(method: str, path: str, operation: Operation) 
         ("POST", "/v1/uploads", "text/csv", None),
         ("POST", "/v1/uploads", "application/json", None),
         ("PUT", "/v1/uploads", "text/csv", JSON_LIMIT),
-        ("POST", "/v1/models/a/files", "application/octet-stream", None),
+        ("PUT", "/v1/models/a/blobs/sha256:ab", "application/octet-stream", None),
+        ("POST", "/v1/models/a/blobs/sha256:ab", "application/octet-stream", JSON_LIMIT),
+        ("POST", "/v1/models/a/versions", "application/json", JSON_LIMIT),
         ("POST", "/v1/datasets/a/versions", "text/csv", None),
         ("POST", "/v1/datasets/a/versions", "application/x-ndjson", None),
         ("POST", "/v1/datasets/a/versions", "", None),
@@ -101,6 +122,9 @@ def test_a_request_does_one_thing(method: str, path: str, operation: Operation) 
         ("POST", "/v1/jobs", "text/csv", JSON_LIMIT),
         ("POST", "/v1/deployments/a/predict", "application/json", PREDICT_LIMIT),
         ("POST", "/v2/models/a/infer", "", PREDICT_LIMIT),
+        ("POST", "/v1/models/a:predict", "application/json", PREDICT_LIMIT),
+        ("POST", "/v1/deployments/a/invocations", "text/csv", PREDICT_LIMIT),
+        ("POST", "/v2/repository/index", "", JSON_LIMIT),
     ],
 )
 def test_a_request_may_carry_so_much(method: str, path: str, media_type: str, limit: int | None) -> None:
@@ -110,5 +134,7 @@ def test_a_request_may_carry_so_much(method: str, path: str, media_type: str, li
 def test_the_inference_protocol_is_known_by_its_paths() -> None:
     assert is_inference_protocol("/v2")
     assert is_inference_protocol("/v2/models/a")
+    assert is_inference_protocol("/v1/models/a:predict")
+    assert not is_inference_protocol("/v1/models/a")
     assert not is_inference_protocol("/v1/v2")
     assert not is_inference_protocol("/v2x")

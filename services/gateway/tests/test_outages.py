@@ -87,7 +87,7 @@ async def test_without_a_database_predictions_go_on_and_the_rest_says_when(door:
             assert (await http.get(path)).status_code == 200
         status = (await http.get("/v1/status")).json()["services"]["gateway"]
         assert status == {"ready": True, "keys_current": False}
-        assert (await http.post("/v2/repository/index", json={})).json()["error"]
+        assert (await http.post("/v2/repository/models/a/load", json={})).json()["error"]
 
 
 async def test_it_comes_back_by_itself(door: Door, relay: Relay) -> None:
@@ -341,5 +341,5 @@ async def test_a_key_that_comes_too_often_is_told_when_to_come_again(
         assert (await ada.get("/readyz")).status_code == 200
         assert "ratelimit" not in (await ada.get("/readyz")).headers
         assert (await vic.get("/v1/models")).status_code == 200
-        refused = await vic.post("/v2/repository/index")
+        refused = await vic.post("/v2/repository/models/a/load")
         assert (refused.status_code, refused.json()["error"]) == (403, refused.json()["detail"])

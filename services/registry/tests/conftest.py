@@ -1,6 +1,8 @@
 """What the tests of the registry share."""
 
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +16,8 @@ from kit.testing import DatabaseUrl, EngineOf, KeyFolder, client_of
 from registry.app import create_app
 from registry.settings import Settings
 from registry.testing import Headers, Trainer
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `model_files`
 
 
 @pytest.fixture

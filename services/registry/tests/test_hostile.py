@@ -13,7 +13,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
 
 from kit.app import Service
-from registry.domain.manifests import Manifest
+from registry.domain.manifests import Trained
 from registry.testing import FILE, Trainer, digest_of, manifest_of
 
 EXAMPLES = 25
@@ -30,7 +30,7 @@ THERE = {
 def document_of(app: Service) -> dict[str, Any]:
     """What the registry says of itself, and its internal routes, which it shows nobody."""
     document = json.loads(json.dumps(app.openapi()))
-    manifest = Manifest.model_json_schema(ref_template="#/components/schemas/Manifest.{model}")
+    manifest = Trained.model_json_schema(ref_template="#/components/schemas/Manifest.{model}")
     for name, schema in manifest.pop("$defs").items():
         document["components"]["schemas"][f"Manifest.{name}"] = schema
     document["components"]["schemas"]["Manifest"] = manifest
@@ -63,6 +63,8 @@ def operations() -> list[tuple[str, str]]:
         ("get", f"{version}/{{reference}}/files/{{path}}/url"),
         *((verb, f"{alias}/{{alias}}") for verb in ("get", "put", "delete")),
         *(("get", f"{alias}{rest}") for rest in ("", "/{alias}/history")),
+        ("post", version),
+        *((verb, f"{model}/{{name}}/blobs/{{digest}}") for verb in ("get", "put")),
         ("put", "/internal/v1/models/{name}/versions"),
         ("put", "/internal/v1/blobs/{digest}"),
         ("put", "/internal/v1/holds"),

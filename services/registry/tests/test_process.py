@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
+from model_files import SOUND
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import registry
@@ -145,6 +146,34 @@ async def test_a_kill_at_every_named_point_changes_nothing_but_the_time(
     assert await process.ended() == 0
     assert process.fired() == {*named_points()}
     assert len(named_points()) == 6
+
+
+async def test_a_kill_while_a_model_is_pushed_leaves_nothing_that_is_seen(
+    process: Process, engine: AsyncEngine, headers: Headers
+) -> None:
+    """What a user sends meets the same points as what the trainer sends."""
+    data = SOUND["onnx"]
+    tensor = {"name": "x", "datatype": "FP32", "shape": [-1]}
+    file = {"format": "onnx", "path": "m.onnx", "digest": digest_of(data), "size": len(data)}
+    body = {"formats": [file], "signature": {"task": "tensors", "inputs": [tensor], "outputs": [tensor]}}
+    versions = "/v1/models/digits/versions"
+    blob, version = {"blobs": 1}, {"blobs": 1, "versions": 1, "links": 1, "events": 1}
+    steps: list[tuple[str, str, dict[str, Any], dict[str, int], dict[str, int]]] = [
+        ("PUT", f"/v1/models/digits/blobs/{digest_of(data)}", {"content": data}, {}, blob),
+        ("POST", versions, {"json": body}, blob, version),
+    ]
+    await process.start()
+    for method, path, request, before, after in steps:
+        for expected in (before, after):
+            with pytest.raises(httpx2.TransportError):
+                await process.ask(method, path, **request, headers=headers())
+            assert await process.ended() == -signal.SIGKILL
+            assert await there(engine) == expected
+            await process.start()
+            seen = await process.ask("GET", versions, headers=headers())
+            assert seen.status_code == (200 if expected == version else 404)
+        assert (await process.ask(method, path, **request, headers=headers())).status_code == 200
+        assert await there(engine) == after
 
 
 async def test_bytes_whose_process_died_before_their_row_are_seen_by_nobody_and_collected(

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,12 +26,19 @@ class Process:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def started(cls, settings: Settings, keys: KeyFolder, mode: str = "api") -> AsyncIterator[Self]:
-        """Once it is ready."""
+    async def started(
+        cls, settings: Settings, keys: KeyFolder, mode: str = "api", more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Self]:
+        """Once it is ready. `more` is told by its environment."""
         port = free_port()
         values = settings.model_dump(exclude_none=True)
         environment = {f"SERVING_{name.upper()}": str(value) for name, value in values.items()}
-        environment |= {"SERVING_DATABASE_URL": settings.url, "SERVING_PORT": str(port), "PATH": os.environ["PATH"]}
+        environment |= {
+            "SERVING_DATABASE_URL": settings.url,
+            "SERVING_PORT": str(port),
+            "PATH": os.environ["PATH"],
+            **(more or {}),
+        }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "serving", mode, env=environment, stderr=asyncio.subprocess.DEVNULL
         )
@@ -47,7 +54,8 @@ class Process:
             await process.wait()
 
     async def is_ready(self) -> bool:
-        assert self.process.returncode is None
+        if self.process.returncode is not None:
+            raise RuntimeError(f"It ended with {self.process.returncode}.")
         with contextlib.suppress(httpx2.TransportError):
             return (await self.http.get("/readyz")).is_success
         return False

@@ -73,12 +73,39 @@ async def test_who_puts_what_an_alias_means_by_now_waits_for_it(serving: Serving
     assert (found["generation"], found["revision"]["targets"][0]["version"]) == (1, 2)
 
 
+async def test_limits_stay_until_they_are_changed_or_taken_away(serving: Serving) -> None:
+    async def put(**body: Any) -> dict[str, Any]:
+        there = await serving.http.get("/v1/deployments/late")
+        headers = {"if-match": there.headers["etag"]} if there.is_success else {}
+        answer = await serving.http.put("/v1/deployments/late", json={"model": "late@1", **body}, headers=headers)
+        assert answer.is_success, answer.text
+        return await serving.settled("late")
+
+    unset = {"concurrency": None, "waiting": None, "memory_bytes": None}
+    made = await put(limits={"concurrency": 2})
+    assert (made["limits"], made["pinned"]) == ({**unset, "concurrency": 2}, False)
+    pinned = await put(pinned=True)
+    assert (pinned["limits"], pinned["pinned"], pinned["generation"]) == (made["limits"], True, 2)
+    again = await put(limits={"concurrency": 2}, pinned=True)
+    assert (again["generation"], again["revision"]["id"]) == (2, 1)
+    freed = await put(limits={}, pinned=False)
+    assert (freed["limits"], freed["pinned"], freed["generation"], freed["revision"]["id"]) == (unset, False, 3, 1)
+    admin = serving.headers(role=Role.ADMIN)
+    entries = (await serving.http.get("/internal/v1/audit", headers=admin)).json()["items"]
+    assert [entry["detail"].get("limits") for entry in entries] == [{}, {"concurrency": 2}, {"concurrency": 2}]
+
+
 @pytest.mark.parametrize(
     ("name", "body", "pointers"),
     [
         ("late", {}, ["#"]),
         ("late", {"model": "late", "models": [{"model": "late", "weight": 1}]}, ["#"]),
         ("late", {"model": "late", "more": 1}, ["#/more"]),
+        ("late", {"model": "late", "limits": {"concurrency": 0}}, ["#/limits/concurrency"]),
+        ("late", {"model": "late", "limits": {"waiting": True}}, ["#/limits/waiting"]),
+        ("late", {"model": "late", "limits": {"memory_bytes": 1}}, ["#/limits/memory_bytes"]),
+        ("late", {"model": "late", "limits": {"rows": 1}}, ["#/limits/rows"]),
+        ("late", {"model": "late", "pinned": "yes"}, ["#/pinned"]),
         ("late", {"model": "Late@@"}, ["#/model"]),
         ("late", {"model": 7}, ["#/model"]),
         ("late", {"models": []}, ["#/models"]),

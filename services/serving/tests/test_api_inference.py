@@ -3,6 +3,8 @@
 import gzip
 import json
 import struct
+import time
+import zlib
 from typing import Any
 
 import httpx2
@@ -104,6 +106,24 @@ async def test_outputs_come_as_they_are_asked_for(late: Serving) -> None:
     assert outputs(await late.http.post(INFER, content=gzip.compress(body), headers=packed)) == everything
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_bodies_and_answers_are_packed_and_the_length_of_the_json_is_that_before(
+    late: Serving, encoding: str
+) -> None:
+    asked = rows(200)
+    body, headers = as_bytes(asked)
+    plain = await late.http.post(INFER, content=body, headers={**headers, "accept-encoding": "identity"})
+    pack = gzip.compress if encoding == "gzip" else zlib.compress
+    packed = {**headers, "content-encoding": encoding, "accept-encoding": encoding}
+    answer = await late.http.post(INFER, content=pack(body), headers=packed)
+    assert answer.headers["content-encoding"] == encoding
+    assert int(answer.headers["content-length"]) < len(plain.content)
+    assert outputs(answer) == outputs(plain)
+    few, headers = as_bytes(rows(1))
+    answer = await late.http.post(INFER, content=few, headers={**headers, "accept-encoding": encoding})
+    assert "content-encoding" not in answer.headers
+
+
 async def test_a_version_is_asked_by_its_number(late: Serving) -> None:
     path = "/v2/models/late/versions/{}/infer"
     assert (await late.http.post(path.format(1), json=as_json(rows(1)))).status_code == 200
@@ -120,7 +140,13 @@ async def test_a_body_of_one_tensor_needs_no_json(late: Serving) -> None:
 async def test_the_server_and_its_models_are_described(late: Serving) -> None:
     for path in ("/v2", "/v2/"):
         server = (await late.http.get(path)).json()
-        assert (server["name"], server["extensions"]) == ("trainyard", ["binary_tensor_data"])
+        assert server["name"] == "trainyard"
+        assert server["extensions"] == [
+            "binary_tensor_data",
+            "model_configuration",
+            "model_repository",
+            "statistics",
+        ]
     assert (await late.http.get("/v2/health/live")).json() == {"live": True}
     assert (await late.http.get("/v2/health/ready")).json() == {"live": True, "ready": True}
     for path in ("/v2/models/late", "/v2/models/late/versions/1"):
@@ -134,6 +160,51 @@ async def test_the_server_and_its_models_are_described(late: Serving) -> None:
     assert [(it["name"], it["shape"]) for it in found["outputs"]] == [
         *(("label", [-1]), ("score", [-1]), ("probabilities", [-1, 2]))
     ]
+
+
+async def test_how_a_model_is_set_up_is_told_as_triton_does(late: Serving) -> None:
+    for path in ("/v2/models/late/config", "/v2/models/late/versions/1/config"):
+        found = (await late.http.get(path)).json()
+        assert (found["name"], found["platform"], found["backend"]) == ("late", "trainyard_onnx", "trainyard")
+        assert found["max_batch_size"] == 10_000
+        assert found["version_policy"] == {"specific": {"versions": [1]}}
+        inputs = {it["name"]: (it["data_type"], it["dims"]) for it in found["input"]}
+        assert inputs["distance"] == ("TYPE_FP32", [1])
+        assert inputs["carrier"] == ("TYPE_STRING", [1])
+        wide = {it["name"]: (it["data_type"], it["dims"]) for it in found["output"]}
+        assert wide == {
+            "label": ("TYPE_BOOL", []),
+            "score": ("TYPE_FP64", []),
+            "probabilities": ("TYPE_FP64", [2]),
+        }
+
+
+async def test_what_was_answered_is_counted_for_each_version(serving: Serving, registry: Registry) -> None:
+    registry.register("late", trained())
+    registry.register("late", trained(seed=1))
+    await serving.deploy("late", [{"model": "late@1", "weight": 1}, {"model": "late@2", "weight": 1}])
+    await serving.deploy("alone", "late@1")
+
+    async def stats(path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await serving.http.get(path)).raise_for_status().json()["model_stats"]
+        return found
+
+    [first] = await stats("/v2/models/late/versions/1/stats")
+    assert (first["inference_count"], first["last_inference"]) == (0, 0)
+    before = time.time() * 1000
+    for count in (3, 4):
+        await serving.http.post("/v2/models/late/versions/1/infer", json=as_json(rows(count)))
+    first, second = await stats("/v2/models/late/stats")
+    assert [(it["name"], it["version"]) for it in (first, second)] == [("late", "1"), ("late", "2")]
+    assert (first["inference_count"], second["inference_count"]) == (7, 0)
+    assert first["inference_stats"]["success"]["count"] == 2
+    assert first["inference_stats"]["success"]["ns"] > 1000
+    assert first["inference_stats"]["fail"] == {"count": 0, "ns": 0}
+    assert first["last_inference"] >= int(before)
+    everything = await stats("/v2/models/stats")
+    assert [(it["name"], it["version"]) for it in everything] == [("alone", "1"), ("late", "1"), ("late", "2")]
+    other = await serving.http.get("/v2/models/stats", headers=serving.headers(project="other"))
+    assert other.json() == {"model_stats": []}
 
 
 async def test_a_regression_answers_a_value(serving: Serving, registry: Registry) -> None:
@@ -181,8 +252,11 @@ async def test_what_is_not_there_is_said_in_the_protocol_s_shape(late: Serving) 
         ("GET", "/v2/models/nobody"),
         ("GET", "/v2/models/nobody/ready"),
         ("POST", "/v2/models/nobody/infer"),
-        ("GET", "/v2/models/late/config"),
-        ("POST", "/v2/repository/index"),
+        ("GET", "/v2/models/nobody/config"),
+        ("GET", "/v2/models/late/versions/2/stats"),
+        ("GET", "/v2/models/late/trace/setting"),
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("POST", "/v2/models/late"),
         ("DELETE", "/v2"),
     ):
         answer = await late.http.request(method, path)
@@ -192,3 +266,32 @@ async def test_what_is_not_there_is_said_in_the_protocol_s_shape(late: Serving) 
     assert (await late.http.post(INFER, json=wrong)).status_code == 400
     named = as_json(rows(2), outputs=[{"name": "nothing"}])
     assert "no output 'nothing'" in (await late.http.post(INFER, json=named)).json()["error"]
+
+
+async def test_the_repository_lists_what_answers_and_what_does_not_and_why(
+    serving: Serving, registry: Registry
+) -> None:
+    registry.register("late", trained())
+    registry.register("late", trained(seed=1))
+    await serving.deploy("late", [{"model": "late@1", "weight": 1}, {"model": "late@2", "weight": 1}])
+    registry.register("broken", trained(seed=2))
+    for digest in {it["digest"] for it in registry.versions[("demo", "broken")][1]["formats"]}:
+        registry.contents[digest] = b"something else"
+    await serving.put("broken", "broken")
+    await serving.settled("broken", "failed")
+
+    async def index(content: bytes = b"", **of: str) -> Any:
+        answer = await serving.http.post("/v2/repository/index", content=content, headers=serving.headers(**of))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    broken, *ready = await index()
+    assert ready == [{"name": "late", "version": it, "state": "READY", "reason": ""} for it in ("1", "2")]
+    assert (broken["name"], broken["version"], broken["state"]) == ("broken", "1", "UNAVAILABLE")
+    assert "model.onnx of broken@1 is sha256:" in broken["reason"]
+    assert await index(b'{"ready": true}') == ready
+    assert await index(b'{"ready": false}') == [broken, *ready]
+    assert await index(project="other") == []
+    for wrong in (b"[]", b'{"ready": 1}', b"{"):
+        answer = await serving.http.post("/v2/repository/index", content=wrong)
+        assert (answer.status_code, list(answer.json())) == (400, ["error"])

@@ -20,17 +20,17 @@ from kit.testing import eventually
 from models.rows import arrays_of
 from serving.domain.revisions import File, Target
 from serving.replica.children import (
-    InChild,
-    Limits,
+    ChildLimits,
     ModelFailed,
     ModelNotReady,
     ModelTooHungry,
     Runner,
     RunnerGone,
-    Runners,
 )
+from serving.replica.lanes import Queueing
+from serving.replica.runners import InChild, Runners
 
-LIMITS = Limits(memory=4 << 30, load=timedelta(seconds=30), predict=timedelta(seconds=10))
+LIMITS = ChildLimits(memory=4 << 30, load=timedelta(seconds=30), predict=timedelta(seconds=10))
 LONG = timedelta(seconds=30)
 Made = Callable[..., tuple[Target, Path]]
 
@@ -51,9 +51,9 @@ def made(tmp_path: Path) -> Made:
 
 
 @asynccontextmanager
-async def running(limits: Limits = LIMITS, *program: str) -> AsyncIterator[Runners]:
+async def running(limits: ChildLimits = LIMITS, *program: str) -> AsyncIterator[Runners]:
     command = (sys.executable, "-c", *program) if program else (sys.executable, "-m", "serving.runner")
-    runners = Runners(limits, waiting=10, command=command)
+    runners = Runners(limits, queueing=Queueing(10), command=command)
     try:
         yield runners
     finally:
@@ -130,7 +130,7 @@ async def test_who_asks_while_the_child_is_away_is_told_to_come_again(made: Made
 
 
 async def test_a_child_that_hangs_is_ended(made: Made) -> None:
-    hasty = Limits(memory=4 << 30, load=timedelta(seconds=30), predict=timedelta(seconds=0.3))
+    hasty = ChildLimits(memory=4 << 30, load=timedelta(seconds=30), predict=timedelta(seconds=0.3))
     async with running(hasty) as runners:
         model = await runners.load("demo", *made())
         pid = runner_of(runners).pid
@@ -183,7 +183,7 @@ ONE_AT_A_TIME = (
     say(id=number, ok=True, seconds=1.0, values=None, shape=None)
 """
 )
-HASTY = Limits(memory=4 << 30, load=timedelta(seconds=3), predict=timedelta(seconds=10))
+HASTY = ChildLimits(memory=4 << 30, load=timedelta(seconds=3), predict=timedelta(seconds=10))
 
 
 async def test_a_load_that_hangs_costs_those_that_answer_nothing(made: Made) -> None:
@@ -211,7 +211,7 @@ async def test_a_load_that_hangs_costs_those_that_answer_nothing(made: Made) -> 
 
 
 async def test_who_waits_for_its_turn_is_not_late(made: Made) -> None:
-    limits = Limits(memory=4 << 30, load=timedelta(seconds=10), predict=timedelta(seconds=1.2))
+    limits = ChildLimits(memory=4 << 30, load=timedelta(seconds=10), predict=timedelta(seconds=1.2))
     async with running(limits, ONE_AT_A_TIME) as runners:
         models = [await runners.load("demo", *made(REGRESSOR, seed=seed)) for seed in range(4)]
         arrays = arrays_of(models[0].signature, {"rows": rows(5)})
@@ -234,13 +234,15 @@ async def test_bytes_that_are_no_model_are_refused_by_the_child(made: Made) -> N
 
 
 async def test_a_model_needs_no_more_memory_than_it_may_have(made: Made) -> None:
-    async with running(Limits(memory=16 << 20, load=timedelta(seconds=30), predict=timedelta(seconds=10))) as runners:
+    async with running(
+        ChildLimits(memory=16 << 20, load=timedelta(seconds=30), predict=timedelta(seconds=10))
+    ) as runners:
         with pytest.raises((ModelTooHungry, RunnerGone)):
             await runners.load("demo", *made())
 
 
 async def test_a_child_that_does_not_start_is_said_so(made: Made) -> None:
-    hasty = Limits(memory=4 << 30, load=timedelta(seconds=1), predict=timedelta(seconds=1))
+    hasty = ChildLimits(memory=4 << 30, load=timedelta(seconds=1), predict=timedelta(seconds=1))
     async with running(hasty, "raise SystemExit(1)") as runners:
         with pytest.raises(RunnerGone):
             await runners.load("demo", *made())
@@ -252,7 +254,7 @@ async def test_a_child_that_does_not_start_is_said_so(made: Made) -> None:
 
 async def test_what_is_no_frame_ends_the_child(made: Made) -> None:
     talks = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.send(b'\\xff' * 64); s.recv(1)"
-    hasty = Limits(memory=4 << 30, load=timedelta(seconds=2), predict=timedelta(seconds=1))
+    hasty = ChildLimits(memory=4 << 30, load=timedelta(seconds=2), predict=timedelta(seconds=1))
     async with running(hasty, talks) as runners:
         with pytest.raises(RunnerGone):
             await runners.load("demo", *made())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.signature import Field, ModelOutputInvalid, Prediction, Signature
+from models.tensor_signature import TensorSignature, TensorSpec
 from serving.domain import tensors
 from serving.domain.tensors import Asked, Output, TensorInvalid
 
@@ -94,7 +95,9 @@ def test_a_null_is_a_missing_number() -> None:
             b"",
             "#/inputs/0/shape must be an array of sizes",
         ),
-        (given("FP32", [1], 10_001), b"", "#/inputs/0/shape has more than 10000 elements"),
+        (given("FP32", [1], 1_000_001), b"", "#/inputs/0/shape has more than 1000000 elements"),
+        (given("FP32", [], 1_000_001, 0), b"", "#/inputs/0/shape has more than 1000000 elements"),
+        (given("FP32", [1e39], 1), b"", "#/inputs/0/data has values beyond FP32"),
         (given("FP99", [1], 1), b"", "#/inputs/0/datatype must be one of BOOL"),
         (given("FP32", 1, 1), b"", "#/inputs/0/data must be an array"),
         (given("FP32", [1, 2], 1), b"", "#/inputs/0/data has 2 elements, and the shape [1] others"),
@@ -132,7 +135,7 @@ def test_outputs_are_asked_for_by_name_and_form() -> None:
 def test_a_raw_body_is_the_one_input() -> None:
     assert tensors.read_raw(VALUE, struct.pack("<ff", 1, 2)).tensors["a"].tolist() == [[1], [2]]
     text = Signature.of([Field("t", "string")], "regression")
-    assert tensors.read_raw(text, b"words").tensors["t"].tolist() == [b"words"]
+    assert tensors.read_raw(text, b"words").tensors["t"].tolist() == [[b"words"]]
     with pytest.raises(TensorInvalid):
         tensors.read_raw(VALUE, b"12345")
     two = Signature.of([Field("a", "number"), Field("b", "number")], "regression")
@@ -177,6 +180,12 @@ SCORES = np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
             [[2], [0.5], [0.25, 0.25, 0.5]],
         ),
         (VALUE, Prediction(np.array([1.5]), None), ["FP64"], [[1.5]]),
+        (
+            Signature.of(LABELS.inputs, "classification", ("early", "late"), scored=False),
+            Prediction(np.array(["late"], object), None),
+            ["BYTES"],
+            [["late"]],
+        ),
     ],
 )
 def test_answers_become_tensors(
@@ -215,3 +224,42 @@ def test_an_output_that_there_is_not_is_refused() -> None:
     made = tensors.tensors_of(VALUE, Prediction(np.array([1.5]), None))
     with pytest.raises(TensorInvalid):
         tensors.write(made, Asked({}, outputs=(Output("nothing", False),)))
+
+
+def of_tensors(*inputs: TensorSpec) -> TensorSignature:
+    return TensorSignature(inputs, (TensorSpec("y", "FP32", (-1, 2)), TensorSpec("t", "BYTES", (-1,))))
+
+
+PAIRS = of_tensors(TensorSpec("x", "FP32", (-1, 2)))
+
+
+def test_a_model_of_tensors_is_described_by_its_signature() -> None:
+    assert tensors.inputs_of(PAIRS) == [("x", "FP32", [-1, 2])]
+    assert tensors.outputs_of(PAIRS) == [("y", "FP32", [-1, 2]), ("t", "BYTES", [-1])]
+    assert tensors.inputs_of(VALUE) == [("a", "FP32", [-1, 1])]
+
+
+def test_a_raw_body_has_the_shape_that_its_bytes_allow() -> None:
+    raw = struct.pack("<ffff", 1, 2, 3, 4)
+    assert tensors.read_raw(PAIRS, raw).tensors["x"].tolist() == [[1, 2], [3, 4]]
+    fixed = of_tensors(TensorSpec("x", "FP32", (2, 2)))
+    assert tensors.read_raw(fixed, raw).tensors["x"].tolist() == [[1, 2], [3, 4]]
+    image = of_tensors(TensorSpec("x", "BYTES", (-1, 1)))
+    assert tensors.read_raw(image, b"\xff").tensors["x"].tolist() == [[b"\xff"]]
+    for signature, body in ((PAIRS, raw[:12]), (fixed, raw[:12]), (of_tensors(TensorSpec("x", "INT8", (-1, -1))), raw)):
+        with pytest.raises(TensorInvalid):
+            tensors.read_raw(signature, body)
+
+
+def test_bytes_go_out_as_text_or_as_bytes() -> None:
+    words = np.array([b"\xc3\xbc", b"\xff"], object)
+    outputs = {"y": np.zeros((2, 2), np.float32), "t": words}
+    made = tensors.tensors_of(PAIRS, PAIRS.prediction_of(outputs, 2))
+    described, parts = tensors.write(made, Asked({}, outputs=(Output("t", True),)))
+    assert parts == [b"\2\0\0\0\xc3\xbc\1\0\0\0\xff"]
+    assert described[0]["parameters"] == {"binary_data_size": 11}
+    with pytest.raises(TensorInvalid) as raised:
+        tensors.write(made, Asked({}))
+    assert raised.value.errors[0]["pointer"] == "#/outputs/1"
+    made = tensors.tensors_of(PAIRS, PAIRS.prediction_of({**outputs, "t": words[[0, 0]]}, 2))
+    assert tensors.write(made, Asked({}))[0][1]["data"] == ["ü", "ü"]

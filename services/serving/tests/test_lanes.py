@@ -42,7 +42,7 @@ async def asked(lane: Lane, *values: float) -> list[float]:
 
 async def test_what_queues_while_the_model_works_is_one_batch_and_everybody_gets_his_own() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=100)
+    lane = Lane(model.run, waiting=100, patience=60)
     first = asyncio.create_task(asked(lane, 0))
     await eventually(lambda: model.batches == [1])
     others = [asyncio.create_task(asked(lane, *range(n, n + n))) for n in range(1, 9)]
@@ -55,7 +55,7 @@ async def test_what_queues_while_the_model_works_is_one_batch_and_everybody_gets
 
 async def test_a_batch_has_its_limit_and_a_large_request_goes_alone() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=100)
+    lane = Lane(model.run, waiting=100, patience=60)
     sizes = [1, BATCH_ROWS - 1, 1, BATCH_ROWS + 5, 1]
     tasks = [asyncio.create_task(asked(lane, *range(size))) for size in sizes[:1]]
     await eventually(lambda: model.batches == [1])
@@ -68,7 +68,7 @@ async def test_a_batch_has_its_limit_and_a_large_request_goes_alone() -> None:
 
 async def test_more_than_may_wait_are_told_to_come_again() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=2)
+    lane = Lane(model.run, waiting=2, patience=60)
     tasks = [asyncio.create_task(asked(lane, 1))]
     await eventually(lambda: model.batches == [1])
     tasks += [asyncio.create_task(asked(lane, 1)) for _ in range(2)]
@@ -83,7 +83,7 @@ async def test_more_than_may_wait_are_told_to_come_again() -> None:
 
 async def test_rows_that_wait_have_a_limit_too() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=100)
+    lane = Lane(model.run, waiting=100, patience=60)
     tasks = [asyncio.create_task(asked(lane, 1))]
     await eventually(lambda: model.batches == [1])
     half = [1.0] * (QUEUED_ROWS // 2)
@@ -98,7 +98,7 @@ async def test_rows_that_wait_have_a_limit_too() -> None:
 
 async def test_what_a_client_gave_up_is_not_done() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=10)
+    lane = Lane(model.run, waiting=10, patience=60)
     first, given_up, last = (asyncio.create_task(asked(lane, value)) for value in (1, 2, 3))
     await eventually(lambda: len(model.batches) == 1)
     queued = asyncio.create_task(asked(lane, 9))
@@ -114,7 +114,7 @@ async def test_what_a_client_gave_up_is_not_done() -> None:
 
 async def test_rows_that_break_the_model_break_no_other_request() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=10)
+    lane = Lane(model.run, waiting=10, patience=60)
     model.go_on.set()
     answers = await asyncio.gather(*(asked(lane, value) for value in (1, -1, 3)), return_exceptions=True)
     assert [answers[0], answers[2]] == [[1], [3]]
@@ -124,7 +124,7 @@ async def test_rows_that_break_the_model_break_no_other_request() -> None:
 
 async def test_whatever_happens_to_the_model_those_who_wait_hear_of_it() -> None:
     model = Model()
-    lane = Lane(model.run, waiting=10)
+    lane = Lane(model.run, waiting=10, patience=60)
     model.go_on.set()
     answers = await asyncio.gather(*(asked(lane, value) for value in (1, 1001)), return_exceptions=True)
     assert all(isinstance(answer, OSError) for answer in answers)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from worlds import LOGISTIC, REGRESSOR, rows, trained
 from models.onnx_models import OnnxModel
 from models.rows import arrays_of
 from models.signature import Arrays, ModelOutputInvalid, Prediction, Signature
+from serving.domain.costs import Cost
 from serving.domain.revisions import File, Target
 from serving.replica.children import ModelFailed
 from serving.replica.files import Files
-from serving.replica.residents import ON_LOOP, Here, Loader, Resident, formats_here
+from serving.replica.lanes import Queueing
+from serving.replica.residents import ON_LOOP, Here, Loader, Resident, Threads, formats_here
 from serving.runner.warming import example_of, warm
 
 
@@ -40,23 +41,24 @@ class Noting:
 class NoChildren:
     """Nothing here needs one."""
 
-    async def load(self, project: str, target: Target, path: Path) -> Resident:
+    async def load(self, project: str, target: Target, path: Path, memory: int | None) -> Resident:
         raise AssertionError("nothing here needs a child")
 
 
 async def test_what_is_quick_is_asked_on_the_loop_and_what_is_not_on_a_thread() -> None:
     model = Noting()
     arrays = arrays_of(model.signature, {"rows": rows(4)})
-    with ThreadPoolExecutor(1) as pool:
-        here = Here(model, ON_LOOP / 4, pool, waiting=10)
-        quick = await here.predict(arrays, 4)
-        assert model.threads == [threading.get_ident()]
-        slow = await Here(model, ON_LOOP / 3, pool, waiting=10).predict(arrays, 4)
-        assert model.threads[1] != threading.get_ident()
-        np.testing.assert_array_equal(quick.scores, slow.scores)
-        many = await asyncio.gather(*(Here(model, 1, pool, waiting=10).predict(arrays, 4) for _ in range(3)))
-        assert [len(one.values) for one in many] == [4, 4, 4]
-        await here.close()
+    threads = Threads(1, Queueing(10))
+    here = Here(model, Cost(0, ON_LOOP / 4), threads)
+    quick = await here.predict(arrays, 4)
+    assert model.threads == [threading.get_ident()]
+    slow = await Here(model, Cost(0, ON_LOOP / 3), threads).predict(arrays, 4)
+    assert model.threads[1] != threading.get_ident()
+    np.testing.assert_array_equal(quick.scores, slow.scores)
+    many = await asyncio.gather(*(Here(model, Cost(1, 0), threads).predict(arrays, 4) for _ in range(3)))
+    assert [len(one.values) for one in many] == [4, 4, 4]
+    await here.close()
+    threads.close()
 
 
 async def test_where_scikit_learn_is_left_out_a_model_that_needs_it_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -64,12 +66,12 @@ async def test_where_scikit_learn_is_left_out_a_model_that_needs_it_is_refused_w
     source = Source(b"x")
     files = Files(tmp_path, source, largest=1)
     files.prepare()
-    loader = Loader(files, NoChildren(), waiting=1, threads=1, formats=("onnx",))
+    loader = Loader(files, NoChildren(), queueing=Queueing(1), threads=1, formats=("onnx",))
     with pytest.raises(ModelFailed, match="the image `serving`, not `serving-onnx`"):
         await loader.load("demo", described)
     assert source.asked == 0
     loader.close()
-    assert formats_here() == ("onnx", "skops")
+    assert {"onnx", "skops", "safetensors"} <= set(formats_here())
 
 
 async def test_a_model_that_loads_for_long_keeps_no_other_waiting_nor_the_process_from_its_end(tmp_path: Path) -> None:
@@ -83,13 +85,14 @@ async def test_a_model_that_loads_for_long_keeps_no_other_waiting_nor_the_proces
     class Hanging(Loader):
         def _onnx(self, content: bytes, target: Target) -> Here:
             made = super()._onnx(content, target)
-            made.cost = 1
+            assert made is not None
+            made.cost = Cost(1, 0)
             if target.version != 1:
                 begun.wait()
                 go_on.wait()
             return made
 
-    loader = Hanging(files, NoChildren(), waiting=10, threads=2)
+    loader = Hanging(files, NoChildren(), queueing=Queueing(10), threads=2)
     here = await loader.load("demo", described)
     slow = [asyncio.create_task(loader.load("demo", replace(described, version=2))) for _ in range(2)]
     await asyncio.to_thread(begun.wait)

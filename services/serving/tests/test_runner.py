@@ -13,6 +13,7 @@ from registries import digest_of
 from worlds import LOGISTIC, rows, trained
 
 from models.rows import arrays_of
+from models.signature import Prediction
 from serving.runner import frames
 from serving.runner.__main__ import Loaded
 
@@ -51,7 +52,8 @@ def parent() -> Iterator[Parent]:
 def order(path: Path, **changes: Any) -> dict[str, Any]:
     made = trained(LOGISTIC, twin=False)
     path.write_bytes(made.files["skops"])
-    said = {"op": "load", "model": "m", "path": str(path), "digest": digest_of(made.files["skops"])}
+    said: dict[str, Any] = {"op": "load", "model": "m", "path": str(path), "digest": digest_of(made.files["skops"])}
+    said |= {"format": "skops", "architecture": None}
     return {**said, "signature": made.signature.to_json(), "example": made.example, **changes}
 
 
@@ -85,6 +87,26 @@ def test_arrays_survive_the_way() -> None:
     for name, array in frames.arrays_of(described, b"".join(parts)).items():
         np.testing.assert_array_equal(array, arrays[name])
         assert array.dtype == arrays[name].dtype
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "ü"], object), np.array([3, 1])])
+def test_labels_without_scores_survive_the_way(labels: np.ndarray[Any, Any]) -> None:
+    header, parts = frames.answer_of(Prediction(labels, None))
+    prediction = frames.prediction_of(header, b"".join(parts))
+    assert prediction.values.tolist() == labels.tolist()
+    assert prediction.scores is None
+
+
+def test_tensors_survive_the_way() -> None:
+    words, none = np.empty((2, 1), object), np.empty((0, 3), object)
+    words[:, 0] = [b"", b"\xff\0"]
+    tensors = {"words": words, "none": none, "one": np.array(7), "flags": np.array([[True], [False]])}
+    header, parts = frames.answer_of(Prediction(np.empty(0), None, tensors))
+    found = frames.prediction_of(orjson.loads(orjson.dumps(header)), b"".join(parts)).tensors
+    assert found is not None
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
 
 
 def test_no_frame_is_larger_than_ours() -> None:

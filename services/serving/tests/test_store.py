@@ -13,6 +13,7 @@ from targets import target
 
 from kit import leases, migrations
 from serving.domain.deployments import BEGUN, Deployment, DeploymentNotFound, Part, Phase, Reason, Status
+from serving.domain.limits import Limits
 from serving.domain.observations import NOTHING, Observation
 from serving.store.deployments import DeploymentStore
 from serving.store.held import HeldStore
@@ -139,6 +140,24 @@ async def test_an_answer_to_an_older_question_is_not_recorded(engine: AsyncEngin
         assert not await DeploymentStore(connection).record(lease, deployment, READY, due_in=LATER)
     assert changed.generation == 2
     assert (await read(engine, deployment)).observed_generation == 0
+
+
+async def test_what_a_deployment_may_use_is_kept_and_told_to_who_answers(engine: AsyncEngine) -> None:
+    plain = await made(engine)
+    async with engine.begin() as connection:
+        store = DeploymentStore(connection)
+        limited = await store.add("blue", "other", CHAMPION, limits=Limits(2, 0, 1 << 30), is_pinned=True)
+        assert limited is not None
+        assert (plain.limits, plain.is_pinned) == (Limits(), False)
+        assert (limited.limits, limited.is_pinned) == (Limits(2, 0, 1 << 30), True)
+        assert (await store.change(limited, CHAMPION)).limits == Limits(2, 0, 1 << 30)
+        changed = await store.change(limited, CHAMPION, limits=Limits(waiting=7), is_pinned=False)
+        assert (changed.limits, changed.is_pinned, changed.generation) == (Limits(waiting=7), False, 3)
+    [lease] = [it for it in await leased(engine) if it.id == limited.id]
+    async with engine.begin() as connection:
+        assert await DeploymentStore(connection).revise(lease, changed, [target(1)])
+        [wanted] = await DeploymentStore(connection).desired()
+    assert (wanted.limits, wanted.is_pinned) == (Limits(waiting=7), False)
 
 
 async def test_only_users_of_a_model_are_nudged(engine: AsyncEngine) -> None:

@@ -64,12 +64,17 @@ class Trained:
 
 @cache
 def trained(
-    path: str = BOOSTING, *, seed: int = 0, twin: bool = True, classes: tuple[Any, ...] = (False, True)
+    path: str = BOOSTING,
+    *,
+    seed: int = 0,
+    twin: bool = True,
+    classes: tuple[Any, ...] = (False, True),
+    columns: tuple[Field, ...] = COLUMNS,
 ) -> Trained:
-    """A model of that estimator, fitted on the world."""
-    asked = rows(400, seed)
+    """A model of that estimator, fitted on these columns of the world."""
+    asked = [{column.name: row[column.name] for column in columns} for row in rows(400, seed)]
     task = "regression" if path == REGRESSOR else "classification"
-    signature = Signature.of(COLUMNS, task, classes if task == "classification" else ())
+    signature = Signature.of(columns, task, classes if task == "classification" else ())
     arrays = arrays_of(signature, {"rows": asked})
     noise = np.random.default_rng(seed).normal(0, 0.3, len(asked))
     late = (arrays["seats"][:, 0] / 200 + arrays["cargo"][:, 0] + noise) > 1.2
@@ -77,7 +82,7 @@ def trained(
     parameters = {} if path == LOGISTIC else {"max_iter": 10}
     kind = estimator_kind(path, parameters, task)
     steps = steps_of(kind, "auto", "auto", False)
-    pipeline = pipeline_of(COLUMNS, kind, parameters, steps=steps, seed=seed)
+    pipeline = pipeline_of(columns, kind, parameters, steps=steps, seed=seed)
     pipeline.fit(matrix_of(signature, arrays), targets)
     files = {"skops": formats.dumps(pipeline)}
     if twin:

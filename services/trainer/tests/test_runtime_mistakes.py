@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from attempts_at_work import HIST, Attempt
+from attempts_at_work import Attempt
 
 from trainer.domain.attempts import Exit, Outcome
 
@@ -89,7 +89,40 @@ MISTAKES: dict[str, tuple[Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Tabl
     ),
     "no rows": (lambda t, h: (t.slice(0, 0), h, {}), "no rows to train on", "split"),
     "nothing held out": (lambda t, h: (t, None, {}), "held_out split", "held_out"),
-    "an unknown estimator": (lambda t, h: (t, h, {"estimator": {"class": "os.system"}}), "Unknown estimator", HIST),
+    "an unknown estimator": (
+        lambda t, h: (t, h, {"estimator": {"class": "os.system"}}),
+        "Unknown estimator",
+        "docs/estimators.md",
+    ),
+    "an estimator that is left out": (
+        lambda t, h: (t, h, {"estimator": {"class": "sklearn.cluster.KMeans"}}),
+        "Unknown estimator",
+        "without a target",
+    ),
+    "more rows than the estimator can take": (
+        lambda t, h: (pa.concat_tables([t] * 4), h, {"estimator": PROCESS}),
+        "learns from 5000 rows at most, and there are 6000",
+        "another estimator",
+    ),
+    "a class that says that there is no label": (
+        lambda t, h: (
+            t.set_column(7, "late", pa.array([-1, 1] * 750)),
+            h.set_column(7, "late", pa.array([-1, 1] * 300)),
+            {"estimator": {"class": "sklearn.semi_supervised.LabelSpreading"}},
+        ),
+        "no label",
+        "another number",
+    ),
+    "estimators that cannot do what another asks of them": (
+        lambda t, h: (t, h, {"estimator": {"class": VOTING, "parameters": {"voting": "soft", "estimators": [MARGIN]}}}),
+        "cannot answer",
+        "Choose another estimator",
+    ),
+    "neighbours that are too far": (
+        lambda t, h: (t, h, {"task": "regression", "target": "delay", "features": ["wind"], "estimator": RADIUS}),
+        "what is not a number",
+        "larger",
+    ),
     "an estimator that the data does not fit": (
         lambda t, h: (
             t.set_column(7, "late", pa.array(-np.ones(1500))),
@@ -100,6 +133,10 @@ MISTAKES: dict[str, tuple[Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Tabl
         "parameters",
     ),
 }
+PROCESS: Spec = {"class": "sklearn.gaussian_process.GaussianProcessClassifier"}
+VOTING = "sklearn.ensemble.VotingClassifier"
+MARGIN: Spec = {"class": "sklearn.svm.LinearSVC"}
+RADIUS: Spec = {"class": "sklearn.neighbors.RadiusNeighborsRegressor", "parameters": {"radius": 1e-9}}
 RIDGE: Spec = {"estimator": {"class": "sklearn.linear_model.Ridge"}}
 POISSON: Spec = {"class": "sklearn.ensemble.HistGradientBoostingRegressor", "parameters": {"loss": "poisson"}}
 

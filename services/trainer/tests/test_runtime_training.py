@@ -65,6 +65,37 @@ def test_the_input_example_is_answered_alike_by_both_formats(
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("twin_seconds", [60, 0.1])
+def test_a_classifier_without_probabilities_answers_labels_by_both_formats(
+    run: Run, tmp_path: Path, table: pa.Table, held_out: pa.Table, twin_seconds: float
+) -> None:
+    estimator = {"class": "sklearn.svm.LinearSVC"}
+    _, result = run(train=table, held_out=held_out, estimator=estimator, twin_seconds=twin_seconds)
+    assert set(result.metrics) == {"accuracy"}
+    signature = Signature.from_json(result.model.signature)
+    assert not signature.scored
+    assert result.model.twin["kept"] == (twin_seconds > 1), result.model.twin
+    arrays = arrays_of(signature, {"rows": list(result.model.input_example)})
+    original = SkopsModel((tmp_path / SKOPS_FILE).read_bytes(), signature)
+    answers = signature.answers_of(original.predict(arrays))
+    assert [[*answer] for answer in answers] == [["label"]] * 3
+    if result.model.twin["kept"]:
+        twin = OnnxModel((tmp_path / ONNX_FILE).read_bytes(), signature)
+        assert signature.answers_of(twin.predict(arrays)) == answers
+
+
+def test_what_a_search_found_is_what_is_kept(run: Run, tmp_path: Path, table: pa.Table, held_out: pa.Table) -> None:
+    parameters = {"estimator": TREE, "param_grid": {"max_depth": [1, 4]}, "cv": 3}
+    estimator = {"class": "sklearn.model_selection.GridSearchCV", "parameters": parameters}
+    contents = []
+    for _ in range(2):
+        _, result = run(train=table, held_out=held_out, estimator=estimator, twin_seconds=60)
+        contents.append((tmp_path / SKOPS_FILE).read_bytes())
+    assert contents[0] == contents[1]
+    assert formats.load(contents[0])[-1].max_depth == 4
+    assert result.model.twin["kept"], result.model.twin
+
+
 def test_a_conversion_that_takes_too_long_costs_the_twin_and_not_the_model(
     run: Run, tmp_path: Path, table: pa.Table, held_out: pa.Table
 ) -> None:

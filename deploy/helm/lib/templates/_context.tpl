@@ -12,7 +12,7 @@ gateway: {peers: [ingest, trainer, registry, serving, pipelines], balances: true
 ingest: {peers: [], objects: true, work: true}
 trainer: {peers: [ingest, registry, trainer], objects: true, work: true}
 registry: {peers: [], objects: true}
-serving: {peers: [registry], work: true}
+serving: {peers: [ingest, registry], work: true}
 pipelines: {peers: [ingest, trainer, registry, serving]}
 {{- end }}
 

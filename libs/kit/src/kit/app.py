@@ -54,12 +54,21 @@ class Service:
         self._ready = ready
         self._raw = [*self._own_routes(metrics=metrics), *raw]
         self.routes = RouteTable(api, self._raw)
-        self._stack = Telemetry(Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link))
+        guarded = Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link)
+        self._stack: ASGIApp = Telemetry(guarded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # For what would hold an answer back, or stream for ever (kit.waiting, kit.sse).
-        scope.setdefault("state", {})["is_ending"] = lambda: self.draining
+        scope.setdefault("state", {})["is_ending"] = self._is_ending
         await self._stack(scope, receive, send)
+
+    def _is_ending(self) -> bool:
+        return self.draining
+
+    def is_prompt(self, scope: Scope) -> bool:
+        """Whether this request will most likely be answered without waiting (kit.edge asks)."""
+        match = self.routes.find(scope["method"], scope["path"])
+        return match is not None and match.is_prompt
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with what the raw routes say of themselves."""
@@ -106,7 +115,8 @@ class _Dispatcher:
             return
         match = scope["state"]["match"]
         if match is not None and match.endpoint is not None:
-            await match.endpoint({**scope, "path_params": dict(match.params)}, receive, send)
+            scope["path_params"] = dict(match.params)
+            await match.endpoint(scope, receive, send)
         else:
             await self._strict(scope, receive, send)
 

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import errors, problems, strictjson
 
+LENGTH = "content-length"
 JSON_LIMIT = 1 << 20
 """Bytes of a JSON body on a control route."""
 
@@ -22,17 +23,34 @@ async def read(scope: Scope, receive: Receive, *, limit: int) -> bytes:
         errors.TooLarge: more was announced, or came.
         ClientGone: the client left.
     """
-    announced = Headers(scope=scope).get("content-length", "")
+    announced = header_of(scope, b"content-length")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
         raise errors.TooLarge(f"The body may have {limit} bytes at most.")
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return _within(message.get("body", b""), limit)
     parts: list[bytes] = []
     size = 0
-    async for part in chunks(receive):
+    async for part in chunks(_again(message, receive)):
         size += len(part)
         if size > limit:
             raise errors.TooLarge(f"The body may have {limit} bytes at most.")
         parts.append(part)
     return b"".join(parts)
+
+
+def header_of(scope: Scope, name: bytes) -> str:
+    """The first header of that name (in lower case), or nothing: without an object for all of them."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return bytes(value).decode("latin-1")
+    return ""
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise errors.TooLarge(f"The body may have {limit} bytes at most.")
+    return body
 
 
 async def chunks(receive: Receive) -> AsyncIterator[bytes]:
@@ -78,6 +96,11 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
+    return _again({"type": "http.request", "body": body, "more_body": False}, receive)
+
+
+def _again(message: Message, receive: Receive) -> Receive:
+    """What was taken already, and then what comes."""
     given = False
 
     async def again() -> Message:
@@ -85,7 +108,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return message
 
     return again
 
@@ -98,7 +121,7 @@ async def answer_problem(scope: Scope, send: Send, exc: BaseException) -> None:
 
 async def answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
     """Send a whole answer at once."""
-    headers = {**headers, "content-length": str(len(body))}
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items() if name != LENGTH]
+    raw.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

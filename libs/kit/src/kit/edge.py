@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from kit import edge_rules
+from kit import cycles, edge_rules
 from kit.edge_rules import Limits, Refusal
 
 REFUSALS = Counter("trainyard_edge_refusals_total", "Requests refused before any application saw them.", ["code"])
@@ -33,9 +34,15 @@ class EdgeProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._idle_since: float | None = None
         self._running: RequestResponseCycle | None = None
+        self._whole: RequestResponseCycle | None = None
+        """What begins once its request is whole."""
+        self._prompt = getattr(self.app, "is_prompt", None)
+        self._is_breath_taken = False
         self._refusal: Refusal | None = None
         self._head_bytes = 0
+        self._head_open = False
         self._body_open = False
         self._body_bytes = 0
         self._paused = False
@@ -44,6 +51,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        self._door = _Door(transport, self._close)
         if len(self.connections) > self.limits.connections:
             self._refuse(edge_rules.too_many_connections())
         else:
@@ -52,6 +60,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._after(None)
         self._end_flush()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         # uvicorn tells the newest request only, and those that came before it may still be answered.
         for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
@@ -65,12 +76,26 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if not self._body_open:
             self._head_bytes += len(data)
-            if self._deadline is None:
-                self._await_head()  # a further request on this connection
+        self._is_breath_taken = False
         super().data_received(data)
+        self._begin_whole()
+        if self._deadline is None and not self._deaf:
+            self._await_more()
         # The parser tells of a header once it has all of it.
         if self._head_bytes > self.limits.header_bytes + self.limits.url and not self._deaf:
             self._refuse(edge_rules.headers_too_large(self.limits))
+
+    def _begin_whole(self) -> None:
+        """What would be answered at once begins as all others do: its body is still on its way."""
+        if self._whole is not None:
+            cycle, self._whole = self._whole, None
+            self._start_asgi_task(cycle, self.app)
+
+    def _await_more(self) -> None:
+        if self._body_open:
+            self._after(self.limits.window, self._end_window)
+        elif self._head_open or self._head_bytes:
+            self._await_head()
 
     # What the transport and the server say of writing and of the end.
 
@@ -90,6 +115,24 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None  # the timer of an idle connection looks at this when it rings, and is seldom made anew
+
+    def _begin_idle(self) -> None:
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
+
+    def _look_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._look_idle)
+
     def leave(self) -> None:
         """The process is about to end: an answer that has not begun is the last on its connection, and says so."""
         if self.cycle is not None and not self.cycle.response_started:
@@ -105,8 +148,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
-        if self._deadline is None:
-            self._await_head()  # of a request that came together with the end of another
+        self._head_open = True
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -114,25 +156,61 @@ class EdgeProtocol(HttpToolsProtocol):
             raise self._because(edge_rules.url_too_long(self.limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         self._header_bytes += len(name) + len(value) + len(b": \r\n")
         if len(self.headers) > self.limits.headers or self._header_bytes > self.limits.header_bytes:
             raise self._because(edge_rules.headers_too_large(self.limits))
 
     def on_headers_complete(self) -> None:
         upgrade = self.parser.should_upgrade()
+        version, method = self.parser.get_http_version(), self.parser.get_method()
         try:
-            version, method = self.parser.get_http_version(), self.parser.get_method()
             edge_rules.check_head(version, method, self.url, self.headers, upgrade=upgrade)
         except Refusal as refusal:
             raise self._because(refusal) from None
-        super().on_headers_complete()
-        self.cycle.transport = _Door(self.transport, self._close)
-        if upgrade or getattr(self.config.app, "draining", False):
-            self.cycle.keep_alive = False
+        self._fill_scope(version, method)
+        before, cycle = self.cycle, self._make_cycle(version)
+        self.cycle = cycle
+        if upgrade or getattr(self.app, "draining", False):
+            cycle.keep_alive = False
         self._head_bytes = 0
-        self._body_open = True
-        self._begin_window()
+        self._head_open, self._body_open = False, True
+        self._body_bytes = 0
+        self._paused = self.flow.read_paused
+        self._after(None)
+        if before is not None and not before.response_complete:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        elif self._prompt is not None and not self._is_breath_taken and self._prompt(self.scope):
+            self._is_breath_taken = True  # who sends many requests at once lets others have their turn
+            self._whole = cycle
+        else:
+            self._start_asgi_task(cycle, self.app)
+
+    def _fill_scope(self, version: str, method: bytes) -> None:
+        raw, _, query = self.url.partition(b"?")
+        path = raw.decode("ascii")
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # uvicorn types what it fills itself
+        scope["method"] = method.decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw
+        scope["query_string"] = query
+
+    def _make_cycle(self, version: str) -> cycles.Cycle:
+        return cycles.Cycle(
+            self.loop,
+            self.scope,
+            self._door,
+            self.flow,
+            self.logger,
+            self.on_response_complete,
+            expects=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+        )
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -144,15 +222,28 @@ class EdgeProtocol(HttpToolsProtocol):
         self._body_open = False
         self._after(None)
         if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._begin_idle()
+        if self._whole is not None:
+            cycle, self._whole = self._whole, None
+            self._running = cycle
+            cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+
+    def _hold(self, task: "asyncio.Task[None]") -> None:
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         if self._deaf:
             return
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._begin_idle()
         if self._body_open and self.cycle.response_complete:
             self._unset_keepalive_if_required()
             self._after(self.limits.linger, self._close)

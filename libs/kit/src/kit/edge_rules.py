@@ -93,19 +93,26 @@ def check_head(
     """Raise the refusal that a complete head deserves, if it does."""
     if version not in ("1.0", "1.1"):
         raise malformed("This server speaks HTTP/1.1.")
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts, encodings, lengths = [], [], []  # type: tuple[list[bytes], list[bytes], list[bytes]]
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            encodings.append(value.lower())
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         raise malformed("There must be exactly one Host.")
-    encodings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    if encodings not in ([], [b"chunked"]):
+    if encodings and encodings != [b"chunked"]:
         raise malformed("The only transfer encoding is chunked.")
-    lengths = [value for name, value in headers if name == b"content-length"]
     # What follows such a head would be read as another protocol, so that its body could never be one.
     if method == b"CONNECT" or (upgrade and (encodings or lengths not in ([], [b"0"]))):
         raise malformed("This server changes to no other protocol.")
     if not _TARGET.fullmatch(url):
         raise malformed("The request's target must be a path.")
-    check_path(url.partition(b"?")[0])
+    raw = url.partition(b"?")[0]
+    if b"%" in raw or b"\\" in raw or b"/." in raw:  # what else a target may hold means one thing only
+        check_path(raw)
 
 
 def check_path(raw: bytes) -> None:

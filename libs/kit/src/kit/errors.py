@@ -13,7 +13,8 @@ Error
 ├── PreconditionRequired  the caller must say which state it means to change
 ├── TooMany               too often, or too much at once
 ├── Corrupt               stored bytes are not what was stored
-└── Unavailable           something needed is not answering; trying again may help
+├── Unavailable           something needed is not answering; trying again may help
+└── TimedOut              the time that the caller gave is over
 """
 
 from collections.abc import Sequence
@@ -83,3 +84,6 @@ class Corrupt(Error): ...
 
 
 class Unavailable(Error): ...
+
+
+class TimedOut(Error): ...

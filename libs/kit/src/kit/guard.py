@@ -74,7 +74,7 @@ class Guard:
         if access is not None and access.by_link:
             caller = await self._by_link(scope, scope["path"].rpartition("/")[2])
         else:
-            caller = await self._authenticate(scope)
+            caller = await self._authenticated(scope)
         scope["state"]["caller"] = caller
         if not known:
             return  # the router says 404 or 405, to those whom we know
@@ -86,11 +86,11 @@ class Guard:
         if not caller.role.at_least(access.role):
             raise RoleTooLow(f"This needs the role {access.role}; yours is {caller.role}.")
 
-    async def _authenticate(self, scope: Scope) -> Caller:
+    def _authenticated(self, scope: Scope) -> Awaitable[Caller]:
         token = bearer_of(scope)
         for prefix, authenticator in self._authenticators:
             if token.startswith(prefix):
-                return await authenticator(scope, token)
+                return authenticator(scope, token)
         raise errors.Unauthenticated("The token is of no kind that is known here.")
 
 
@@ -100,10 +100,13 @@ def bearer_of(scope: Scope) -> str:
     Raises:
         errors.Unauthenticated: none, two, or something else.
     """
-    given = [value for name, value in scope["headers"] if name == b"authorization"]
-    if len(given) != 1:
-        raise errors.Unauthenticated("Send your key as `Authorization: Bearer …`.")
-    scheme, _, token = given[0].partition(b" ")
+    given: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if given is not None:
+                raise errors.Unauthenticated("Send your key as `Authorization: Bearer …`.")
+            given = value
+    scheme, _, token = (given or b"").partition(b" ")
     if scheme.lower() != b"bearer" or not token or not token.isascii():
         raise errors.Unauthenticated("Send your key as `Authorization: Bearer …`.")
-    return bytes(token).decode("ascii").strip()
+    return token.decode("ascii").strip()

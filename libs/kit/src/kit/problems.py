@@ -39,6 +39,7 @@ STATUS: dict[type[errors.Error], int] = {
     errors.TooMany: 429,
     errors.Corrupt: 502,
     errors.Unavailable: 503,
+    errors.TimedOut: 504,
 }
 # What our own kinds are called on the wire when nobody gave them a narrower name.
 CODES = {
@@ -49,6 +50,7 @@ CODES = {
     "too-many": "rate-limited",
     "corrupt": "artifact-corrupt",
     "unavailable": "dependency-unavailable",
+    "timed-out": "deadline-exceeded",
 }
 SOON = timedelta(seconds=1)
 RETRYABLE = {429, 503}
@@ -186,7 +188,7 @@ def raise_for_problem(response: httpx2.Response, *, service: str = "") -> None:
     if response.is_success:
         return
     problem = _document(response)
-    by_status = {status: kind for kind, status in STATUS.items()}
+    by_status = {status: kind for kind, status in STATUS.items() if kind is not errors.TimedOut}  # we gave no time
     again = response.is_server_error or response.status_code == HTTPStatus.REQUEST_TIMEOUT
     kind = by_status.get(response.status_code, errors.Unavailable if again else errors.Error)
     name = service or response.request.url.host

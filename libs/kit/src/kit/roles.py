@@ -11,9 +11,14 @@ class Role(enum.StrEnum):
     EDITOR = "editor"
     ADMIN = "admin"
 
+    def __init__(self, _value: str) -> None:
+        self.rank = len(type(self).__members__)
+        """Its place in this order."""
+
+    __hash__ = str.__hash__  # Enum's is a function of Python
+
     def at_least(self, other: "Role") -> bool:
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+        return self.rank >= other.rank
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -12,6 +12,10 @@ from starlette.types import ASGIApp
 from kit.callers import Access, access_of
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+KEPT, KEPT_PATH = 1024, 256
+"""Paths that are found without a search, and the longest of them."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class RawRoute:
     endpoint: ASGIApp
     access: Access
     openapi: Mapping[str, object] = field(default_factory=dict)
+    is_prompt: bool = False
+    """Whether it mostly answers without waiting for anything but its request: then it is asked without a task.
+    Until it first waits, it must not need one, as `asyncio.timeout` does."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Match:
     endpoint: ASGIApp | None = None
     """Set for raw routes only."""
     params: Mapping[str, str] = field(default_factory=dict)
+    is_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,28 @@ class RouteTable:
     """All routes of a service, raw ones first."""
 
     def __init__(self, api: FastAPI, raw: Sequence[RawRoute]) -> None:
+        self._found: dict[tuple[str, str], Match] = {}
         self._entries = [_raw_entry(route) for route in raw] + [
             _entry(route) for route in iter_route_contexts(api.routes)
         ]
 
     def find(self, method: str, path: str) -> Match | None:
         """The route that will answer, or None: then nobody will, whatever the caller may do."""
+        if (known := self._found.get((method, path))) is not None:
+            return known
+        found = self._sought(method, path)
+        if found is not None and len(path) <= KEPT_PATH:
+            if len(self._found) >= KEPT:
+                self._found.clear()
+            self._found[method, path] = found
+        return found
+
+    def _sought(self, method: str, path: str) -> Match | None:
         for entry in self._entries:
             if method in entry.methods and (found := entry.pattern.match(path)):
                 if entry.match.endpoint is None:
                     return entry.match
-                return Match(entry.match.path, entry.match.access, entry.match.endpoint, found.groupdict())
+                return replace(entry.match, params=found.groupdict())
         return None
 
     def __iter__(self) -> Iterator[tuple[str, str, Access | None]]:
@@ -73,7 +92,7 @@ class RouteTable:
 def _raw_entry(route: RawRoute) -> _Entry:
     pattern, _, _ = compile_path(route.path)
     methods = route.methods | {"HEAD"} if "GET" in route.methods else route.methods
-    return _Entry(pattern, methods, Match(route.path, route.access, route.endpoint))
+    return _Entry(pattern, methods, Match(route.path, route.access, route.endpoint, is_prompt=route.is_prompt))
 
 
 def _entry(route: RouteContext) -> _Entry:

@@ -9,7 +9,6 @@ import logging
 import re
 import sys
 import time
-import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +19,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import tracing
+from kit.ids import random_id
 from kit.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
 from kit.tracing import child_of as child_of
 from kit.tracing import traceparent as traceparent
@@ -33,8 +33,20 @@ _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName
 QUIET = {"/livez", "/readyz", "/metrics"}
 
 
+class _InFlight:
+    """Requests of all applications of this process; they come and go in one thread."""
+
+    count = 0
+
+
+IN_FLIGHT.set_function(lambda: _InFlight.count)
+
+
 class Telemetry:
-    """The outermost layer of a service: names each request, times it, and says one line about it."""
+    """The outermost layer of a service: names each request, times it, and says one line about it.
+
+    Every answer says the request's id, and what an application has put into its state as `answer_headers`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,7 +56,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         given, parent = _said(scope["headers"])
-        identity = given if _ID.fullmatch(given) else str(uuid.uuid4())
+        identity = given if given and _ID.fullmatch(given) else random_id()
         scope.setdefault("state", {})["request_id"] = identity
         request_id.set(identity)
         context = child_of(parent)
@@ -55,15 +67,16 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode("ascii"))]
+                others = scope["state"].get("answer_headers", ())
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode("ascii")), *others]
             await send(message)
 
         began = time.perf_counter()
-        IN_FLIGHT.inc()
+        _InFlight.count += 1
         try:
             await self._app(scope, receive, named)
         finally:
-            IN_FLIGHT.dec()
+            _InFlight.count -= 1
             seconds = time.perf_counter() - began
             route = _account(scope, status, seconds)
             if tracing.is_on() and route not in QUIET:
@@ -126,6 +139,8 @@ class _Lines:
         self._service = service
         self._stream = stream
         self._waiting: list[bytes] = []
+        self._second = 0
+        self._date = ""
 
     def answered(self, fields: dict[str, object]) -> None:
         """Say that the request of this context was answered, within 50 ms."""
@@ -136,7 +151,7 @@ class _Lines:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
         trace = traceparent.get() or ""
         line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": self._time(),
             "level": "info",
             "service": self._service,
             "logger": log.name,
@@ -146,6 +161,14 @@ class _Lines:
             "trace_id": trace[3:35],
         }
         self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _time(self) -> str:
+        """Now, as `datetime.isoformat` has it. Only its milliseconds are new in most lines."""
+        second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+        if second != self._second:
+            self._second = second
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._date}.{milliseconds:03}+00:00"
 
     def flush(self) -> None:
         text, self._waiting = b"".join(self._waiting).decode(), []

@@ -67,7 +67,7 @@ def is_on() -> bool:
 
 def child_of(parent: str | None) -> str:
     """The trace context for what this process does: same trace, our own span. A bad parent begins a new trace."""
-    found = _TRACE.fullmatch(parent or "")
+    found = _TRACE.fullmatch(parent) if parent else None
     fresh = os.urandom(24).hex()
     if found is None:
         trace = fresh[16:]

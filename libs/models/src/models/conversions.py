@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.algebra.onnx_ops import (
     OnnxAdd,
     OnnxCast,
+    OnnxClip,
     OnnxConcat,
     OnnxDiv,
     OnnxEqual,
+    OnnxIsNaN,
     OnnxMod,
     OnnxMul,
     OnnxSub,
     OnnxWhere,
 )
+from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.shape_calculator import (
     calculate_linear_classifier_output_shapes,
@@ -34,12 +38,14 @@ from skl2onnx.operator_converters.random_forest import (
     convert_sklearn_random_forest_regressor_converter,
 )
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.preprocessing import StandardScaler
 
+from models.equivalents import ExactNumbers, equivalent
 from models.signature import MISSING_TIME, Signature
 from models.timestamps import CENTURY, DAY, ERA, FOUR_YEARS, HOUR, SHIFT, YEAR, TimestampParts
 
 OPSET = 21
-FLOAT = 1  # onnx.TensorProto.FLOAT
+FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
 TENSORS = {
     "number": FloatTensorType,
     "integer": FloatTensorType,
@@ -52,7 +58,8 @@ TENSORS = {
 def onnx_of(pipeline: Any, signature: Signature) -> bytes:
     """The pipeline as ONNX; whatever it raises means that there is no twin."""
     _register()
-    options = {id(pipeline[-1]): {"zipmap": False}} if signature.task == "classification" else None
+    pipeline = equivalent(pipeline)
+    options = {id(pipeline[-1]): _options_of(pipeline[-1])} if signature.task == "classification" else None
     model = convert_sklearn(
         pipeline,
         name="trainyard",
@@ -62,9 +69,25 @@ def onnx_of(pipeline: Any, signature: Signature) -> bytes:
         options=options,
         target_opset=OPSET,
     )
+    _require_plain(model)
     model.metadata_props.add(key="trainyard.columns", value=json.dumps(signature.names))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _require_plain(model: Any) -> None:
+    """Serving runs twins in its own process: only what is seen through, no loops, branches and foreign code."""
+    strange = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx.ml")}
+    strange |= {node.op_type for node in model.graph.node for part in node.attribute if part.HasField("g")}
+    if strange or model.functions:
+        raise ValueError(f"serving's process runs no {', '.join(sorted(strange)) or 'functions'}")
+
+
+def _options_of(classifier: Any) -> dict[str, bool]:
+    """Scores as an array, and not as a list of dictionaries; some converters know no other way, and no option."""
+    operator = sklearn_operator_name_map.get(type(classifier))
+    known = {} if operator is None else get_converter(operator).get_allowed_options() or {}
+    return {"zipmap": False} if "zipmap" in known else {}
 
 
 class _Plain:
@@ -131,6 +154,36 @@ def _convert_parts(scope: Any, operator: Any, container: Any) -> None:
     OnnxConcat(*parts, axis=1, op_version=version, output_names=operator.outputs).add_to(scope, container)
 
 
+def _shape_of_numbers(operator: Any) -> None:
+    operator.outputs[0].type = FloatTensorType(operator.inputs[0].type.shape)
+
+
+def _convert_numbers(scope: Any, operator: Any, container: Any) -> None:
+    """Impute and scale in float64, step by step as scikit-learn does it, and only then go back to float32."""
+    exact, version, numbers = operator.raw_operator, container.target_opset, operator.inputs[0]
+    fill = np.asarray(exact.imputer.statistics_, np.float64).reshape(1, -1)
+    if not np.isfinite(fill).all():
+        raise ValueError("a column has no median")
+
+    def step(node: Any, left: Any, right: Any) -> Any:
+        made = node(left, np.asarray(right, np.float64).reshape(1, -1), op_version=version)
+        if exact.narrow:
+            made = OnnxCast(OnnxCast(made, to=FLOAT, op_version=version), to=DOUBLE, op_version=version)
+        return made
+
+    missing = OnnxIsNaN(numbers, op_version=version)
+    known = OnnxWhere(missing, fill, OnnxCast(numbers, to=DOUBLE, op_version=version), op_version=version)
+    if isinstance(exact.scaler, StandardScaler):
+        kind = np.float32 if exact.narrow else np.float64  # it has its numbers as its columns are
+        mean, scale = exact.scaler.mean_.astype(kind), exact.scaler.scale_.astype(kind)
+        known = step(OnnxDiv, step(OnnxSub, known, mean), scale)
+    elif exact.scaler is not None:
+        known = step(OnnxAdd, step(OnnxMul, known, exact.scaler.scale_), exact.scaler.min_)
+        low, high = (np.array(bound, np.float64) for bound in exact.scaler.feature_range)
+        known = OnnxClip(known, low, high, op_version=version)
+    OnnxCast(known, to=FLOAT, op_version=version, output_names=operator.outputs).add_to(scope, container)
+
+
 class _Integers:
     """Integer arithmetic as ONNX nodes. ONNX divides towards zero and Python downwards, so the rest goes first."""
 
@@ -188,3 +241,4 @@ def _register() -> None:
         _convert_regressor,
     )
     update_registered_converter(TimestampParts, "TrainyardTimestampParts", _shape_of_parts, _convert_parts)
+    update_registered_converter(ExactNumbers, "TrainyardExactNumbers", _shape_of_numbers, _convert_numbers)

@@ -1,81 +1,63 @@
-"""Which estimators a job may name, and with which parameters. Data only: scikit-learn is not imported here.
+"""Which estimators a job may name, and with which parameters. scikit-learn is not imported here.
 
-Not in the tables, and why: `random_state` is the job's seed; `n_jobs` would make digests and last bits depend on the
-number of threads; `warm_start`, `verbose` and callables have no meaning in a job.
+The tables are in `models.estimator_tables`, what is left out and why in `models.estimator_skips`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kit import errors
-from models.parameters import Columns, Fraction, Real, Rules, Several, Whole, mistake, one_of
+from models.estimator_kinds import BINS, PLAIN, SCALED, SHARES
+from models.estimator_kinds import EstimatorKind as EstimatorKind
+from models.estimator_kinds import Steps as Steps
+from models.estimator_skips import SKIPS
+from models.estimator_tables import ESTIMATORS as ESTIMATORS
+from models.parameters import Grid, Nested, mistake
 
-NUMERIC = ("auto", "passthrough", "impute_median", "impute_median_scale")
+NUMERIC = ("auto", "passthrough", *(steps.numeric for steps in (PLAIN, SCALED, SHARES, BINS)))
 CATEGORIES = ("auto", "ordinal", "one_hot")
+DEEPEST = 3
+MOST = 30  # estimators that one may be made of
 FORBIDDEN = {
     "n_jobs": "is the platform's: training runs on one thread, so that the same job gives the same bytes",
     "random_state": "is the platform's: use the job's seed",
     "verbose": "is the platform's: a job's log says what happens",
     "warm_start": "has no meaning in a job: every attempt begins anew",
 }
+_BY_NAME = {kind.name: kind.path for kind in ESTIMATORS.values()}
 
 
 class EstimatorInvalid(errors.Invalid):
     """The estimator is not one that this platform trains, or not with these parameters."""
 
 
-@dataclass(frozen=True)
-class EstimatorKind:
-    """An estimator that a job may name."""
-
-    path: str
-    task: str
-    parameters: Mapping[str, Rules]
-    takes_missing: bool = False  # NaN in its input
-    scales: bool = False  # wants columns of one size, and one column per category
-    seeded: bool = True  # has a random_state
-
-    @property
-    def steps(self) -> "Steps":
-        """How columns become numbers when nobody chose."""
-        if self.scales:
-            return Steps("impute_median_scale", "one_hot")
-        # Forests take NaN too, but one that was fitted on NaN converts to ONNX silently wrong, and has no twin.
-        return Steps("passthrough" if "HistGradientBoosting" in self.path else "impute_median", "ordinal")
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How columns become numbers, decided."""
-
-    numeric: str
-    categories: str
-    add_indicator: bool = False
-
-
 def estimator_kind(
     path: str, parameters: Mapping[str, Any], task: str, *, pointer: str = "#/estimator"
 ) -> EstimatorKind:
-    """The estimator of that import path, when it is allowed, is of that task, and takes these parameters."""
-    kind = ESTIMATORS.get(path)
-    if kind is None:
-        detail = f"must be one of {', '.join(ESTIMATORS)}"
-        raise EstimatorInvalid(
-            f"Unknown estimator {path!r}.", errors=[{"pointer": f"{pointer}/class", "detail": detail}]
-        )
-    if kind.task != task:
-        allowed = ", ".join(other.path for other in ESTIMATORS.values() if other.task == task)
-        detail = f"is for {kind.task}; for {task or 'no task'} choose one of {allowed}"
-        raise EstimatorInvalid("Estimator and task differ.", errors=[{"pointer": f"{pointer}/class", "detail": detail}])
-    places: list[errors.Place] = []
-    for name, value in parameters.items():
-        detail_of = _mistake(kind, name, value)
-        if detail_of is not None:
-            places.append({"pointer": f"{pointer}/parameters/{name}", "detail": detail_of})
+    """The estimator of that import path, when it is allowed, is of that task, and takes these parameters.
+
+    Of one that is made of others, what it takes and how it wants its columns follows from them.
+
+    Raises:
+        EstimatorInvalid: with the place of each mistake.
+    """
+    kind = _known(path, task, pointer)
+    places = list(_mistakes(kind, parameters, pointer))
     if places:
         raise EstimatorInvalid("The estimator does not take these parameters.", errors=places)
-    return kind
+    inner = [
+        estimator_kind(said["class"], said.get("parameters", {}), kind.task or task, pointer=where)
+        for said, where in nested(kind, parameters, f"{pointer}/parameters")
+    ]
+    _require_few(kind, parameters, pointer)
+    grid = grid_of(kind, parameters)
+    if grid is not None:
+        places = list(_grid_mistakes(inner[0], *grid, pointer))
+        if places:
+            raise EstimatorInvalid("The estimator that is searched does not take these parameters.", errors=places)
+    return _made_of(kind, inner)
 
 
 def steps_of(kind: EstimatorKind, numeric: str, categories: str, add_indicator: bool) -> Steps:
@@ -93,11 +75,67 @@ def steps_of(kind: EstimatorKind, numeric: str, categories: str, add_indicator: 
     )
     if chosen.numeric == "passthrough" and not kind.takes_missing:
         places.append({"pointer": f"{pointer}/numeric", "detail": "this estimator does not take missing values"})
+    if kind.numeric and chosen.numeric in NUMERIC and chosen.numeric not in kind.numeric:
+        detail = f"must be {' or '.join(kind.numeric)} for this estimator, which takes categories alone"
+        places.append({"pointer": f"{pointer}/numeric", "detail": detail})
+    if kind.numeric and chosen.categories == "ordinal":
+        detail = "must be one_hot for this estimator: it has no answer for a category that training did not see"
+        places.append({"pointer": f"{pointer}/categories", "detail": detail})
     if add_indicator and chosen.numeric == "passthrough":
         places.append({"pointer": f"{pointer}/add_indicator", "detail": "needs an imputer: choose impute_median"})
     if places:
         raise EstimatorInvalid("The preprocessing does not fit the estimator.", errors=places)
     return chosen
+
+
+def nested(kind: EstimatorKind, parameters: Mapping[str, Any], pointer: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """The estimators in an estimator's parameters, each with its place."""
+    for name, value in parameters.items():
+        if isinstance(value, dict) and any(isinstance(rule, Nested) for rule in kind.parameters.get(name, ())):
+            yield value, f"{pointer}/{name}"
+        elif isinstance(value, list):
+            for index, one in enumerate(value):
+                if isinstance(one, dict):
+                    yield one, f"{pointer}/{name}/{index}"
+
+
+def grid_of(kind: EstimatorKind, parameters: Mapping[str, Any]) -> tuple[str, Mapping[str, list[Any]]] | None:
+    """Which parameter of a search says what is tried, and what."""
+    for name, rules in kind.parameters.items():
+        if any(isinstance(rule, Grid) for rule in rules) and name in parameters:
+            return name, parameters[name]
+    return None
+
+
+def _known(path: str, task: str, pointer: str) -> EstimatorKind:
+    kind = ESTIMATORS.get(path)
+    where = f"{pointer}/class"
+    if kind is None:
+        name = path.rpartition(".")[2]
+        if path.startswith("sklearn.") and name in SKIPS:
+            detail = f"{name} is not trained here: it {SKIPS[name]}"
+        else:
+            names = [_BY_NAME[name]] if name in _BY_NAME else difflib.get_close_matches(path, ESTIMATORS, 6, 0.6)
+            near = [other for other in names if ESTIMATORS[other].task in ("", task)][:2]
+            meant = f"; did you mean {' or '.join(near)}?" if near else ""
+            detail = f"must be one of the {len(ESTIMATORS)} import paths that docs/estimators.md lists{meant}"
+        raise EstimatorInvalid(f"Unknown estimator {path[:200]!r}.", errors=[{"pointer": where, "detail": detail}])
+    if kind.task not in ("", task):
+        allowed = ", ".join(other.name for other in ESTIMATORS.values() if other.task == task)
+        detail = f"is for {kind.task}; for {task or 'no task'} choose one of {allowed or 'none'}"
+        raise EstimatorInvalid("Estimator and task differ.", errors=[{"pointer": where, "detail": detail}])
+    return kind
+
+
+def _mistakes(kind: EstimatorKind, parameters: Mapping[str, Any], pointer: str) -> Iterator[errors.Place]:
+    for name, value in parameters.items():
+        detail = _mistake(kind, name, value)
+        if detail is not None:
+            yield {"pointer": f"{pointer}/parameters/{name}", "detail": detail}
+    for name in kind.required:
+        if name not in parameters:
+            said = " or ".join(map(str, kind.parameters[name]))
+            yield {"pointer": f"{pointer}/parameters/{name}", "detail": f"is required: {said}"}
 
 
 def _mistake(kind: EstimatorKind, name: str, value: Any) -> str | None:
@@ -108,129 +146,44 @@ def _mistake(kind: EstimatorKind, name: str, value: Any) -> str | None:
     return mistake(kind.parameters[name], value)
 
 
-_FLAG: Rules = (one_of(True, False),)
-_POSITIVE: Rules = (Real(0, 1e6, closed=False),)
-_NOT_NEGATIVE: Rules = (Real(0, 1e6),)
-_UNIT: Rules = (Real(0, 1),)
-_OPEN_UNIT: Rules = (Fraction(0, 0.99, closed=False),)
-_DEPTH: Rules = (Whole(1, 1000), one_of(None))
-_LEAVES: Rules = (Whole(2, 100_000), one_of(None))
-_BALANCED: Rules = (one_of("balanced", None),)
-_ROUNDS: Rules = (Whole(1, 10_000),)
-
-_TREE: dict[str, Rules] = {
-    "max_depth": _DEPTH,
-    "min_samples_split": (Whole(2, 10_000_000), Fraction(0, 1, closed=False)),
-    "min_samples_leaf": (Whole(1, 10_000_000), *_OPEN_UNIT),
-    "min_weight_fraction_leaf": (Real(0, 0.5),),
-    "max_features": (Whole(1, 100_000), Fraction(0, 1, closed=False), one_of("sqrt", "log2", None)),
-    "max_leaf_nodes": _LEAVES,
-    "min_impurity_decrease": _NOT_NEGATIVE,
-    "ccp_alpha": _NOT_NEGATIVE,
-}
-_SPLITTER: dict[str, Rules] = {"splitter": (one_of("best", "random"),)}
-_GINI: dict[str, Rules] = {"criterion": (one_of("gini", "entropy", "log_loss"),), "class_weight": _BALANCED}
-_ERROR: dict[str, Rules] = {"criterion": (one_of("squared_error", "absolute_error", "poisson"),)}
-_FOREST: dict[str, Rules] = _TREE | {
-    "n_estimators": _ROUNDS,
-    "bootstrap": _FLAG,
-    "max_samples": (Whole(1, 10_000_000), Fraction(0, 1, closed=False), one_of(None)),
-}
-_HIST: dict[str, Rules] = {
-    "learning_rate": _POSITIVE,
-    "max_iter": _ROUNDS,
-    "max_leaf_nodes": _LEAVES,
-    "max_depth": _DEPTH,
-    "min_samples_leaf": (Whole(1, 10_000_000),),
-    "l2_regularization": _NOT_NEGATIVE,
-    "max_features": (Real(0, 1, closed=False),),
-    "max_bins": (Whole(2, 255),),
-    "categorical_features": (Columns(), one_of(None)),
-    "early_stopping": (one_of("auto", True, False),),
-    "validation_fraction": _OPEN_UNIT,
-    "n_iter_no_change": _ROUNDS,
-    "tol": _NOT_NEGATIVE,
-}
-_BOOSTING: dict[str, Rules] = _TREE | {
-    "learning_rate": _NOT_NEGATIVE,
-    "n_estimators": _ROUNDS,
-    "subsample": (Real(0, 1, closed=False),),
-    "validation_fraction": _OPEN_UNIT,
-    "n_iter_no_change": (*_ROUNDS, one_of(None)),
-    "tol": _NOT_NEGATIVE,
-}
-_LINEAR: dict[str, Rules] = {"fit_intercept": _FLAG, "positive": _FLAG, "tol": _NOT_NEGATIVE}
-_SPARSE: dict[str, Rules] = _LINEAR | {
-    "alpha": _NOT_NEGATIVE,
-    "max_iter": _ROUNDS,
-    "selection": (one_of("cyclic", "random"),),
-}
-_NEURAL: dict[str, Rules] = {
-    "hidden_layer_sizes": (Several(Whole(1, 4096)),),
-    "activation": (one_of("relu", "tanh", "logistic", "identity"),),
-    "solver": (one_of("adam", "sgd", "lbfgs"),),
-    "alpha": _NOT_NEGATIVE,
-    "batch_size": (Whole(1, 1_000_000), one_of("auto")),
-    "learning_rate": (one_of("constant", "invscaling", "adaptive"),),
-    "learning_rate_init": _POSITIVE,
-    "max_iter": _ROUNDS,
-    "tol": _NOT_NEGATIVE,
-    "momentum": _UNIT,
-    "early_stopping": _FLAG,
-    "validation_fraction": _OPEN_UNIT,
-    "n_iter_no_change": _ROUNDS,
-}
-_LOGISTIC: dict[str, Rules] = {
-    "C": _POSITIVE,
-    "l1_ratio": (*_UNIT, one_of(None)),
-    "fit_intercept": _FLAG,
-    "class_weight": _BALANCED,
-    "solver": (one_of("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga", "liblinear"),),
-    "max_iter": _ROUNDS,
-    "tol": _NOT_NEGATIVE,
-}
-_RIDGE: dict[str, Rules] = _LINEAR | {"alpha": _NOT_NEGATIVE, "max_iter": (*_ROUNDS, one_of(None))}
-_HIST_LOSSES = one_of("squared_error", "absolute_error", "gamma", "poisson", "quantile")
-_BOOSTING_LOSSES = one_of("squared_error", "absolute_error", "huber", "quantile")
-_QUANTILE: dict[str, Rules] = {"quantile": (*_UNIT, one_of(None))}
+def _grid_mistakes(
+    searched: EstimatorKind, name: str, grid: Mapping[str, list[Any]], pointer: str
+) -> Iterator[errors.Place]:
+    for parameter, values in grid.items():
+        for index, value in enumerate(values):
+            detail = _mistake(searched, parameter, value)
+            if detail is None and any(True for _ in nested(searched, {parameter: value}, "")):
+                detail = "cannot be searched: it is an estimator"
+            if detail is not None:
+                yield {"pointer": f"{pointer}/parameters/{name}/{parameter}/{index}", "detail": detail}
 
 
-def _table() -> dict[str, EstimatorKind]:
-    label, number = "classification", "regression"
-    ensemble, linear, tree = "sklearn.ensemble", "sklearn.linear_model", "sklearn.tree"
-    rows = (
-        EstimatorKind(
-            f"{ensemble}.HistGradientBoostingClassifier", label, _HIST | {"class_weight": _BALANCED}, takes_missing=True
-        ),
-        EstimatorKind(f"{ensemble}.RandomForestClassifier", label, _FOREST | _GINI, takes_missing=True),
-        EstimatorKind(f"{ensemble}.ExtraTreesClassifier", label, _FOREST | _GINI, takes_missing=True),
-        EstimatorKind(
-            f"{ensemble}.GradientBoostingClassifier", label, _BOOSTING | {"loss": (one_of("log_loss", "exponential"),)}
-        ),
-        EstimatorKind(f"{tree}.DecisionTreeClassifier", label, _TREE | _SPLITTER | _GINI, takes_missing=True),
-        EstimatorKind(f"{linear}.LogisticRegression", label, _LOGISTIC, scales=True),
-        EstimatorKind("sklearn.neural_network.MLPClassifier", label, _NEURAL, scales=True),
-        EstimatorKind(
-            f"{ensemble}.HistGradientBoostingRegressor",
-            number,
-            _HIST | _QUANTILE | {"loss": (_HIST_LOSSES,)},
-            takes_missing=True,
-        ),
-        EstimatorKind(f"{ensemble}.RandomForestRegressor", number, _FOREST | _ERROR, takes_missing=True),
-        EstimatorKind(f"{ensemble}.ExtraTreesRegressor", number, _FOREST | _ERROR, takes_missing=True),
-        EstimatorKind(
-            f"{ensemble}.GradientBoostingRegressor",
-            number,
-            _BOOSTING | {"loss": (_BOOSTING_LOSSES,), "alpha": _OPEN_UNIT},
-        ),
-        EstimatorKind(f"{tree}.DecisionTreeRegressor", number, _TREE | _SPLITTER | _ERROR, takes_missing=True),
-        EstimatorKind(f"{linear}.LinearRegression", number, _LINEAR, scales=True, seeded=False),
-        EstimatorKind(f"{linear}.Ridge", number, _RIDGE, scales=True),
-        EstimatorKind(f"{linear}.Lasso", number, _SPARSE, scales=True),
-        EstimatorKind(f"{linear}.ElasticNet", number, _SPARSE | {"l1_ratio": _UNIT}, scales=True),
-        EstimatorKind("sklearn.neural_network.MLPRegressor", number, _NEURAL, scales=True),
+def _require_few(kind: EstimatorKind, parameters: Mapping[str, Any], pointer: str) -> None:
+    """An estimator of estimators of estimators is fitted as often as the product of them says."""
+    depth, count, level = 0, 0, list(nested(kind, parameters, pointer))
+    while level:
+        depth, count = depth + 1, count + len(level)
+        level = [
+            deeper
+            for said, where in level
+            for deeper in nested(ESTIMATORS[said["class"]], said.get("parameters", {}), where)
+        ]
+    if depth > DEEPEST or count > MOST:
+        detail = f"is made of {count} estimators, {depth} deep: at most {MOST}, and {DEEPEST} deep"
+        raise EstimatorInvalid("The estimator is made of too much.", errors=[{"pointer": pointer, "detail": detail}])
+
+
+def _made_of(kind: EstimatorKind, inner: list[EstimatorKind]) -> EstimatorKind:
+    if not inner:
+        return kind
+    limits = [one.max_rows for one in (kind, *inner) if one.max_rows]
+    ways = [one.numeric for one in inner if one.numeric]
+    steps = inner[0].steps if len({one.steps for one in inner}) == 1 else SCALED
+    return replace(
+        kind,
+        steps=BINS if ways else steps,
+        takes_missing=kind.takes_missing and all(one.takes_missing for one in inner),
+        max_rows=min(limits, default=0),
+        numeric=ways[0] if ways else (),
+        takes_minus_one=all(one.takes_minus_one for one in (kind, *inner)),
     )
-    return {kind.path: kind for kind in rows}
-
-
-ESTIMATORS = _table()

@@ -1,6 +1,7 @@
 """What a parameter of an estimator may be: small rules over JSON values that say what they want."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 
@@ -67,7 +68,7 @@ class Choice:
 class Several:
     """An array of one to ten of something."""
 
-    of: Whole
+    of: "Whole | Real | Nested"
 
     def takes(self, value: Any) -> bool:
         """Whether the value is one."""
@@ -89,7 +90,40 @@ class Columns:
         return "an array of the names of text features"
 
 
-Rule = Whole | Real | Choice | Several | Columns
+@dataclass(frozen=True)
+class Nested:
+    """Another estimator: `{"class": path, "parameters": {name: value}}`. What is in it is for its own rules to say."""
+
+    def takes(self, value: Any) -> bool:
+        """Whether the value looks like one."""
+        return (
+            type(value) is dict
+            and {"class"} <= set(value) <= {"class", "parameters"}
+            and type(value["class"]) is str
+            and type(value.get("parameters", {})) is dict
+        )
+
+    def __str__(self) -> str:
+        return 'an estimator such as {"class": "sklearn.tree.DecisionTreeClassifier", "parameters": {"max_depth": 3}}'
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a search tries: one to twenty values for each of some parameters, at most 200 combinations."""
+
+    def takes(self, value: Any) -> bool:
+        """Whether the value is one; the values themselves are for the rules of the estimator that is searched."""
+        if type(value) is not dict or not value:
+            return False
+        if not all(type(values) is list and 0 < len(values) <= 20 for values in value.values()):
+            return False
+        return prod(map(len, value.values())) <= 200
+
+    def __str__(self) -> str:
+        return "an object of one to twenty values for each parameter that is searched, 200 combinations at most"
+
+
+Rule = Whole | Real | Choice | Several | Columns | Nested | Grid
 Rules = tuple[Rule, ...]
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import errors
+from models import tensor_rows
 from models.signature import MISSING_TIME, Arrays, Signature
+from models.tensor_signature import AnySignature, TensorSignature
 
-MAX_ROWS = 10_000  # of one request: reading and answering them takes a fraction of a second
+MAX_ROWS = tensor_rows.MAX_ROWS  # of one request: reading and answering them takes a fraction of a second
 MAX_ELEMENTS = 1_000_000
 MAX_STRING = 4096  # bytes of UTF-8
 MAX_ERRORS = 20
@@ -28,9 +30,16 @@ class RowsInvalid(errors.Invalid):
     """The rows do not fit the model's signature."""
 
 
-def arrays_of(signature: Signature, body: Mapping[str, Any]) -> Arrays:
-    """From `{"rows": [{column: value}]}` or `{"columns": [column], "rows": [[value]]}`, as `predict` takes them."""
+def arrays_of(signature: AnySignature, body: Mapping[str, Any]) -> Arrays:
+    """From `{"rows": [{column: value}]}` or `{"columns": [column], "rows": [[value]]}`, as `predict` takes them.
+
+    A row of a model of tensors is what `tensor_rows` says.
+    """
     rows = body.get("rows")
+    if isinstance(signature, TensorSignature):
+        if "columns" in body:
+            raise _invalid("A model of tensors has no columns.", "#/columns", "must not be there")
+        return tensor_rows.arrays_of_rows(signature, rows)
     if type(rows) is not list or not rows:
         raise _invalid("A request needs rows.", "#/rows", "must be an array with at least one row")
     _require_size(len(rows), signature, "#/rows")
@@ -39,12 +48,14 @@ def arrays_of(signature: Signature, body: Mapping[str, Any]) -> Arrays:
     return _arrays(signature, _columns_of_objects(signature, rows))
 
 
-def arrays_of_tensors(signature: Signature, tensors: Mapping[str, NDArray[Any]]) -> Arrays:
+def arrays_of_tensors(signature: AnySignature, tensors: Mapping[str, NDArray[Any]]) -> Arrays:
     """From one tensor per input of shape [rows] or [rows, 1], as the Open Inference Protocol brings them.
 
     Numbers may be of any numeric type, NaN says missing; strings are `str` or UTF-8 bytes; timestamps are int64
-    microseconds since 1970.
+    microseconds since 1970. Of a model of tensors they are just what its signature says.
     """
+    if isinstance(signature, TensorSignature):
+        return tensor_rows.arrays_of_tensors(signature, tensors)
     _require_names(signature, tensors.keys(), "#/inputs")
     arrays: Arrays = {}
     rows = tensors[signature.names[0]].shape[0] if tensors[signature.names[0]].ndim else 0

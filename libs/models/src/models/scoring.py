@@ -10,20 +10,26 @@ STRENGTH = 20.0
 
 
 def classification_metrics(
-    truth: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], labels: NDArray[Any] | None = None
+    truth: NDArray[Any], scores: NDArray[Any] | None, classes: NDArray[Any], labels: NDArray[Any] | None = None
 ) -> dict[str, float]:
     """ROC AUC, average precision, log loss and accuracy.
 
-    `truth` holds indices into `classes`, `scores` is [rows, classes]. With more than two classes ROC AUC and average
+    `truth` and `labels` hold indices into `classes`, `scores` is [rows, classes]. Without labels the largest score is
+    the one; without scores there is the accuracy alone. With more than two classes ROC AUC and average
     precision are the mean over classes, each against the rest. Both are absent when `truth` has not every class: a
     number would mean nothing.
     """
     known = np.arange(len(classes))
-    chosen = scores.argmax(axis=1) if labels is None else labels
-    found = {
-        "accuracy": metrics.accuracy_score(truth, chosen),
-        "log_loss": metrics.log_loss(truth, scores, labels=known),
-    }
+    if labels is not None:
+        chosen = labels
+    elif scores is not None:
+        chosen = scores.argmax(axis=1)
+    else:
+        raise ValueError("neither labels nor scores")
+    found = {"accuracy": metrics.accuracy_score(truth, chosen)}
+    if scores is None:
+        return {name: float(value) for name, value in found.items()}
+    found["log_loss"] = metrics.log_loss(truth, scores, labels=known)
     if len(np.unique(truth)) == len(known):
         positives = known[1:] if len(known) == 2 else known
         pairs = [(truth == index, scores[:, index]) for index in positives]

@@ -6,7 +6,8 @@ float32 holds whole numbers to 2^24 exactly), strings as object arrays of `str` 
 microseconds since 1970 in UTC (missing: the smallest int64).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +18,8 @@ from kit import errors
 
 TYPES = ("number", "integer", "string", "boolean", "timestamp")
 TASKS = ("classification", "regression")
+FEW = 32
+"""Numbers that are looked at sooner one by one than as an array."""
 MISSING_TIME = np.iinfo(np.int64).min
 
 Arrays = dict[str, NDArray[Any]]  # one [rows, 1] array per input, by name
@@ -30,11 +33,24 @@ class Prediction(NamedTuple):
     """What a model answers, as arrays.
 
     `values` [rows]: classes, or numbers of a regression. `scores` [rows, classes]: probabilities in the order of the
-    signature's classes; None for a regression.
+    signature's classes; None for a regression, and for a classifier that knows no probabilities.
+    `tensors`: the outputs of a model of tensors by name, which has nothing but these.
     """
 
     values: NDArray[Any]
     scores: NDArray[Any] | None
+    tensors: Mapping[str, NDArray[Any]] | None = None
+
+    @property
+    def size(self) -> int:
+        """How much there is to write: rows, or elements of tensors."""
+        return len(self.values) if self.tensors is None else sum(array.size for array in self.tensors.values())
+
+    def part(self, start: int, end: int) -> "Prediction":
+        """The answers to some of the rows."""
+        if self.tensors is not None:
+            return Prediction(self.values, None, {name: array[start:end] for name, array in self.tensors.items()})
+        return Prediction(self.values[start:end], None if self.scores is None else self.scores[start:end])
 
 
 @dataclass(frozen=True)
@@ -75,11 +91,14 @@ class Signature:
         object.__setattr__(self, "names", names)
 
     @classmethod
-    def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = ()) -> Self:
-        """The signature of a model made by this platform: the outputs follow from the task."""
+    def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = (), *, scored: bool = True) -> Self:
+        """The signature of a model made by this platform: the outputs follow from the task.
+
+        Not `scored` is a classifier that knows no probabilities: it answers with labels alone.
+        """
         outputs: tuple[Field, ...] = (Field("value", "number"),)
         if task == "classification":
-            outputs = (Field("label", type_of_classes(classes)), Field("score", "number"))
+            outputs = (Field("label", type_of_classes(classes)), Field("score", "number"))[: 2 if scored else 1]
         return cls(inputs=tuple(inputs), outputs=outputs, task=task, classes=tuple(classes))
 
     @classmethod
@@ -95,6 +114,11 @@ class Signature:
         except (KeyError, TypeError) as error:
             raise errors.Invalid("This is not a model's signature.") from error
 
+    @property
+    def scored(self) -> bool:
+        """Whether the model is a classifier that tells how probable its classes are."""
+        return self.task == "classification" and len(self.outputs) > 1
+
     def to_json(self) -> dict[str, Any]:
         """For the registry."""
         return {
@@ -104,13 +128,23 @@ class Signature:
             "classes": list(self.classes),
         }
 
+    def rows_in(self, arrays: Arrays) -> int:
+        """How many answers a request asks for."""
+        return len(next(iter(arrays.values())))
+
+    def joins(self, arrays: Arrays) -> Hashable:
+        """Requests of which this is equal can be answered in one call: all of them."""
+        return True
+
     def answers_of(self, prediction: Prediction) -> list[dict[str, Any]]:
-        """One JSON object per row: `{"value"}`, or `{"label", "score"}`.
+        """One JSON object per row: `{"value"}`, `{"label", "score"}`, or `{"label"}` of a model without probabilities.
 
         With two classes the score is the probability of the second one (the positive class), whatever the label;
         with more it is the probability of the label.
         """
         if prediction.scores is None:
+            if self.task == "classification":
+                return [{"label": label} for label in self.labels_of(prediction)]
             require_finite(prediction.values)
             return [{"value": value} for value in prediction.values.tolist()]
         require_finite(prediction.scores)
@@ -136,5 +170,9 @@ def type_of_classes(classes: Sequence[Any]) -> str:
 
 def require_finite(values: NDArray[Any]) -> None:
     """JSON has no NaN, and a caller cannot use one."""
-    if not np.isfinite(values).all():
+    if values.size <= FEW:
+        are_finite = all(map(math.isfinite, values.ravel().tolist()))
+    else:
+        are_finite = bool(np.isfinite(values).all())
+    if not are_finite:
         raise ModelOutputInvalid("The model answered with a number that is not finite.")

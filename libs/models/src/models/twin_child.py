@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from models.conversions import onnx_of
+from models.edges import edge_rows, far_rows
 from models.onnx_models import OnnxModel
 from models.signature import Signature
 from models.skops_models import SkopsModel
@@ -28,7 +29,9 @@ def judge(folder: Path) -> Verdict:
     except Exception as error:  # noqa: BLE001  # a converter may raise anything; whatever it is, there is no twin
         return Verdict(kept=False, reason=f"The model cannot become ONNX: {type(error).__name__}: {error}"[:MAX_REASON])
     (folder / ONNX).write_bytes(content)
-    return compare(original, twin, read_rows(folder / ROWS))
+    rows = read_rows(folder / ROWS)
+    beside, far = edge_rows(original.pipeline, signature, rows), far_rows(signature, rows)
+    return compare(original, twin, rows, beside=beside, far=far)
 
 
 def main(folder: Path, memory: int = MAX_MEMORY) -> None:

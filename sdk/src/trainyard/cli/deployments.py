@@ -8,7 +8,8 @@ from trainyard.cli.datasets import Sure
 from trainyard.cli.failures import Failed
 from trainyard.cli.output import Output, OutputOption, number, say, show_item, show_json, show_list, state, stderr
 from trainyard.cli.session import confirm, connect, json_of
-from trainyard.results import Deployment
+from trainyard.cli.watching import detachable, watch_batch
+from trainyard.results import Batch, Deployment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -18,6 +19,16 @@ COLUMNS = (
     ("asked for", lambda deployment: _asked_for(deployment)),
     ("serves", lambda deployment: ", ".join(deployment.serves)),
     ("made", lambda deployment: deployment.created_at),
+)
+
+
+BATCH_COLUMNS = (
+    ("batch", lambda batch: batch.id),
+    ("state", lambda batch: state(batch.phase)),
+    ("dataset", lambda batch: batch.dataset),
+    ("rows", lambda batch: _rows_of(batch)),
+    ("result", lambda batch: batch.made),
+    ("made", lambda batch: batch.created_at),
 )
 
 
@@ -61,6 +72,48 @@ def delete_deployment(name: str, yes: Sure = False) -> None:
     with connect() as client:
         client.deployments.delete(name)
     say(f"Deleted {name}.")
+
+
+@app.command("batch")
+def run_batch(
+    name: str,
+    dataset: Annotated[str, typer.Option("--dataset", help="The version to ask about: flights@3, or flights")],
+    into: Annotated[str, typer.Option("--into", help="The dataset that the answers become a version of")],
+    split: Annotated[str | None, typer.Option(help="train or held_out: only these rows")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Carry over this column, and others that are named so; by default all")
+    ] = None,
+    watch: Annotated[bool, typer.Option(help="Until it is over.")] = True,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Ask about every row of a dataset version; the answer is a dataset version."""
+    with connect() as client:
+        batch = client.deployments.batch(name, dataset, into, split=split, columns=column)
+        if watch:
+            attach, stop = (
+                f"trainyard deployment batches {name}",
+                f"trainyard deployment cancel-batch {name} {batch.id}",
+            )
+            with detachable(attach, stop):
+                batch = watch_batch(client, batch)
+    _show_batch(batch, output)
+    if watch and batch.phase != "succeeded":
+        raise Failed(f"The batch {batch.phase}: {batch.status.message or batch.status.reason or 'it does not say why'}")
+
+
+@app.command("batches")
+def list_batches(name: str, output: OutputOption = Output.TABLE) -> None:
+    """All batches of a deployment, the newest first."""
+    with connect() as client:
+        empty = f"No batches yet: trainyard deployment batch {name} --dataset … --into …"
+        show_list(client.deployments.batches(name), BATCH_COLUMNS, output, empty=empty)
+
+
+@app.command("cancel-batch")
+def cancel_batch(name: str, id: str, output: OutputOption = Output.TABLE) -> None:
+    """Stop a batch."""
+    with connect() as client:
+        _show_batch(client.deployments.cancel_batch(name, id), output)
 
 
 def predict(
@@ -107,6 +160,25 @@ def _show(deployment: Deployment, output: Output) -> None:
         "changed": deployment.updated_at,
     }
     show_item(deployment, fields, output)
+
+
+def _show_batch(batch: Batch, output: Output) -> None:
+    fields = {
+        "batch": batch.id,
+        "state": state(batch.phase),
+        "message": batch.status.message,
+        "dataset": batch.dataset,
+        "rows": _rows_of(batch),
+        "refused": number(batch.progress.get("refused", 0)),
+        "result": batch.made,
+        "made": batch.created_at,
+        "finished": batch.finished_at,
+    }
+    show_item(batch, fields, output)
+
+
+def _rows_of(batch: Batch) -> str:
+    return f"{batch.progress.get('rows_done', 0):,} of {batch.progress.get('rows', 0):,}"
 
 
 def _asked_for(deployment: Deployment) -> str:

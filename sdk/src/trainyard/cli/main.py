@@ -57,6 +57,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The whole command, for the one that is called."""
+        if args[0] not in COMMANDS and args[0].removesuffix("s") in COMMANDS:
+            args = [args[0].removesuffix("s"), *args[1:]]  # `models` for `model`
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(name), rest
 

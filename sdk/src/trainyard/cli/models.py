@@ -1,13 +1,17 @@
 """`trainyard model`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from trainyard.cli.datasets import Sure
-from trainyard.cli.output import Output, OutputOption, number, say, short, show_item, show_list
-from trainyard.cli.session import confirm, connect, reference_of
+from trainyard.cli.output import Output, OutputOption, number, say, short, show_item, show_list, stderr
+from trainyard.cli.session import confirm, connect, document_of, json_of, parameters_of, reference_of
+from trainyard.client import Client
+from trainyard.results import ModelVersion
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -26,6 +30,38 @@ def list_models(output: OutputOption = Output.TABLE) -> None:
         show_list(client.models.list(), columns, output, empty="No models yet: trainyard job run --model NAME")
 
 
+@app.command("push")
+def push_model(
+    name: str,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help=".onnx, .skops, .pt2, .safetensors; of LightGBM or XGBoost")
+    ],
+    signature: Annotated[Path | None, typer.Option("--signature", help="JSON or YAML; ONNX files say it.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Where a file's name does not say it.")] = None,
+    architecture: Annotated[Path | None, typer.Option("--architecture", help="Of weights in safetensors.")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="accuracy=0.97")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="epochs=3")] = None,
+    example: Annotated[
+        str | None, typer.Option("--example", help="Rows as JSON, or @rows.json: it is warmed so.")
+    ] = None,
+    source: Annotated[str, typer.Option("--source", help="Whence it comes, in your words.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a version of files that were made elsewhere. The same files again are the version that exists."""
+    said = {
+        "signature": document_of(signature) if signature else None,
+        "architecture": document_of(architecture) if architecture else None,
+        "metrics": _metrics_of(metric or []),
+        "parameters": parameters_of(parameter or []),
+        "example": _rows_of(example) if example else [],
+    }
+    with connect() as client:
+        found = _push(client, name, files, format=format, source=source, **said)
+    _show_version(found, output)
+    say(f"Next: trainyard model alias {name} champion {found.version}; trainyard deployment put {name} {name}@champion")
+
+
+@app.command("show", hidden=True)  # as some look for it
 @app.command("get")
 def get_model(reference: Reference, output: OutputOption = Output.TABLE) -> None:
     """A model with its aliases, or one of its versions."""
@@ -38,18 +74,7 @@ def get_model(reference: Reference, output: OutputOption = Output.TABLE) -> None
             show_item(model, shown, output)
             return
         found = client.models.version(name, version)
-    twin = found.twin or {}
-    fields: dict[str, Any] = {
-        "model": found.reference,
-        "digest": found.digest,
-        "formats": ", ".join(str(part["format"]) for part in found.formats),
-        "ONNX twin": "kept" if twin.get("kept") else f"not kept: {twin.get('reason')}" if twin else None,
-        "dataset": found.lineage.get("dataset"),
-        "job": found.lineage.get("job"),
-        **(found.metrics or {}),
-        "made": found.created_at,
-    }
-    show_item(found, fields, output)
+    _show_version(found, output)
 
 
 @app.command("versions")
@@ -113,3 +138,60 @@ def delete_model(reference: Reference, yes: Sure = False) -> None:
         else:
             client.models.delete(name)
     say(f"Deleted {reference}.")
+
+
+def _show_version(found: ModelVersion, output: Output) -> None:
+    """A version: what it takes and gives, its files, and where it comes from."""
+    twin = found.twin or {}
+    inputs, outputs = (
+        ", ".join(_words_of(part) for part in found.signature.get(side, ())) for side in ("inputs", "outputs")
+    )
+    fields: dict[str, Any] = {
+        "model": found.reference,
+        "digest": found.digest,
+        "formats": ", ".join(str(part["format"]) for part in found.formats),
+        "ONNX twin": "kept" if twin.get("kept") else f"not kept: {twin.get('reason')}" if twin else None,
+        "takes": inputs,
+        "gives": outputs,
+        "dataset": found.lineage.get("dataset"),
+        "job": found.lineage.get("job"),
+        "pushed by": found.lineage.get("by"),
+        "source": found.lineage.get("source"),
+        **(found.metrics or {}),
+        "made": found.created_at,
+    }
+    show_item(found, fields, output)
+
+
+def _words_of(part: Mapping[str, Any]) -> str:
+    """`carrier string` of a column, `x FP32[?, 784]` of a tensor."""
+    if "datatype" not in part:
+        return f"{part.get('name')} {part.get('type', '')}".rstrip()
+    sizes = ", ".join("?" if size == -1 else str(size) for size in part.get("shape", ()))
+    return f"{part.get('name')} {part['datatype']}[{sizes}]"
+
+
+def _push(client: Client, name: str, files: list[Path], **said: Any) -> ModelVersion:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=stderr(), transient=True) as progress:
+        tasks = {
+            file.name: progress.add_task(f"Sending {file.name}", total=file.stat().st_size)
+            for file in files
+            if file.is_file()
+        }
+        return client.models.push(name, files, sent=lambda file, size: progress.advance(tasks[file], size), **said)
+
+
+def _metrics_of(pairs: list[str]) -> dict[str, float]:
+    metrics = parameters_of(pairs)
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise typer.BadParameter(f"{name}={value!r} is no number.")
+    return metrics
+
+
+def _rows_of(argument: str) -> list[Any]:
+    rows = json_of(argument)
+    if not isinstance(rows, list):
+        raise typer.BadParameter("An example is a list of rows.")
+    return rows

@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import typer
 from rich.box import ROUNDED
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -16,9 +18,11 @@ from rich.text import Text
 from trainyard.cli.output import say, state, stderr
 from trainyard.client import Client
 from trainyard.errors import Unavailable, Unreachable
+from trainyard.resources.deployments import ENDED
 from trainyard.resources.pipelines import FINAL
-from trainyard.results import Run, Step
+from trainyard.results import Batch, Run, Step
 
+T = TypeVar("T")
 BETWEEN_LOOKS = 0.5
 PATIENCE = 10  # looks in a row without an answer; each of them is some seconds of tries
 
@@ -41,6 +45,21 @@ def watch_run(
     with detachable(f"trainyard run watch {id}", f"trainyard run cancel {id}"):
         looks = _looks(client, id, pause)
         return _live(looks, out) if out.is_terminal else _lines(looks, out)
+
+
+def watch_batch(
+    client: Client, batch: Batch, *, console: Console | None = None, pause: Callable[[float], None] = time.sleep
+) -> Batch:
+    """Show how far a batch is until it is over, and answer it as it ended."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console or stderr()) as bar:
+        task = bar.add_task(batch.phase, total=None)
+        for seen in _looked_at(lambda: client.deployments.get_batch(batch.deployment, batch.id), pause):
+            rows, done = seen.progress.get("rows") or None, seen.progress.get("rows_done", 0)
+            bar.update(task, description=seen.phase, total=rows, completed=done)
+            if seen.phase in ENDED:
+                return seen
+    raise AssertionError("a batch is looked at until it is over")
 
 
 def table_of(run: Run, now: datetime | None = None) -> RenderableType:
@@ -95,10 +114,17 @@ def failure_of(run: Run) -> str:
 
 def _looks(client: Client, id: str, pause: Callable[[float], None]) -> Iterator[Run]:
     """What the run is, again and again. A suite that is away for a while is looked for, since the run goes on."""
+    for run in _looked_at(lambda: client.runs.get(id), pause):
+        yield run
+        if run.phase in FINAL:
+            return
+
+
+def _looked_at(look: Callable[[], T], pause: Callable[[float], None]) -> Iterator[T]:
     away = 0
     while True:
         try:
-            run = client.runs.get(id)
+            found = look()
         except (Unreachable, Unavailable):
             away += 1
             if away == PATIENCE:
@@ -106,9 +132,7 @@ def _looks(client: Client, id: str, pause: Callable[[float], None]) -> Iterator[
             pause(BETWEEN_LOOKS)
             continue
         away = 0
-        yield run
-        if run.phase in FINAL:
-            return
+        yield found
         pause(BETWEEN_LOOKS)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from trainyard.results import Answer, Deployment
+from trainyard.results import Answer, Batch, Deployment, Later
 from trainyard.wire import Wire
 
 FINAL = frozenset({"ready", "failed"})
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Deployments:
@@ -44,10 +45,70 @@ class Deployments:
         columns: Sequence[str] | None = None,
     ) -> Answer:
         """Predict rows: objects, or arrays together with the names of their columns."""
-        body: dict[str, Any] = {"rows": list(rows)}
-        if columns is not None:
-            body["columns"] = list(columns)
+        body = _body_of(rows, columns)
         return Answer.of(self._wire.request("POST", f"/v1/deployments/{name}/predict", json=body).json())
+
+    def predict_later(
+        self,
+        name: str,
+        rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]],
+        columns: Sequence[str] | None = None,
+    ) -> Later:
+        """Hand rows over; once this returns they are answered, whatever is killed meanwhile."""
+        body = _body_of(rows, columns)
+        return Later.of(self._wire.request("POST", f"/v1/deployments/{name}/predictions", json=body).json())
+
+    def answer(self, name: str, id: str, timeout: timedelta | None = None) -> Later:
+        """What was handed over, once it is answered. Answers are kept for a day."""
+        return Later.of(self._wire.await_done(f"/v1/deployments/{name}/predictions/{id}", _has_ended, timeout))
+
+    def batch(
+        self,
+        name: str,
+        dataset: str,
+        output: str,
+        *,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Batch:
+        """Ask about every row of a dataset version such as `flights@3`; the answers become a version of `output`.
+
+        `columns` are those of the dataset that are carried over; by default all.
+        """
+        body: dict[str, Any] = {"dataset": dataset, "output": output, "split": split}
+        body |= {} if columns is None else {"columns": list(columns)}
+        return Batch.of(self._wire.request("POST", f"/v1/deployments/{name}/batches", json=body).json())
+
+    def batches(self, name: str) -> Iterator[Batch]:
+        """All of a deployment, the newest first."""
+        return map(Batch.of, self._wire.pages(f"/v1/deployments/{name}/batches"))
+
+    def get_batch(self, name: str, id: str) -> Batch:
+        """One by its id."""
+        return Batch.of(self._wire.get(f"/v1/deployments/{name}/batches/{id}"))
+
+    def wait_batch(self, name: str, id: str, timeout: timedelta | None = None) -> Batch:
+        """The batch once it is over."""
+        return Batch.of(self._wire.await_done(f"/v1/deployments/{name}/batches/{id}", _has_ended, timeout))
+
+    def cancel_batch(self, name: str, id: str) -> Batch:
+        """Ask it to stop."""
+        return Batch.of(self._wire.request("POST", f"/v1/deployments/{name}/batches/{id}/cancel").json())
+
+    def delete_batch(self, name: str, id: str) -> None:
+        """Delete a batch that is over; its result stays."""
+        self._wire.delete(f"/v1/deployments/{name}/batches/{id}")
+
+
+def _body_of(
+    rows: Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]], columns: Sequence[str] | None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"rows": [*rows]}
+    return body if columns is None else body | {"columns": [*columns]}
+
+
+def _has_ended(thing: Mapping[str, Any]) -> bool:
+    return thing["status"]["phase"] in ENDED
 
 
 def _is_settled(deployment: Mapping[str, Any]) -> bool:

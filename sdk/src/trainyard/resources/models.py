@@ -2,10 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainyard.errors import TrainyardError
+from trainyard.resources.pushes import Pushes, Sent
 from trainyard.results import Alias, Model, ModelVersion
 from trainyard.wire import Wire
 
@@ -21,6 +23,40 @@ class Models:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+
+    def push(
+        self,
+        name: str,
+        files: Path | Sequence[Path],
+        *,
+        signature: Mapping[str, Any] | None = None,
+        format: str | None = None,
+        architecture: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        example: Sequence[Any] = (),
+        source: str = "",
+        sent: Sent | None = None,
+    ) -> ModelVersion:
+        """A version of files that were made elsewhere: ONNX, skops, pt2, safetensors, LightGBM or XGBoost.
+
+        The signature is read from an ONNX file; of others it must be said. Weights in safetensors need their
+        architecture. `example` are rows that the model is warmed with, `source` says whence it comes. Files that are
+        there are not sent again, and the same files and signature again are the version that exists. `sent` hears a
+        file's name and how many bytes of it have gone.
+        """
+        return Pushes(self._wire).push(
+            name,
+            files,
+            signature=signature,
+            format=format,
+            architecture=architecture,
+            parameters=parameters,
+            metrics=metrics,
+            example=example,
+            source=source,
+            sent=sent,
+        )
 
     def create(self, name: str, description: str = "") -> Model:
         """A model without versions."""

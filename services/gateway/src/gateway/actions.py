@@ -1,6 +1,7 @@
 """What has several collaborators: the ring of keys, and the making of keys."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ GAP = 0.2
 ABSENT = 1.0
 """Seconds for which a key that was looked for in vain is not looked for again."""
 MOST_ABSENT = 10_000
+MOST_ADMITTED = 10_000
 PATIENCE = 1.5
 """Seconds that a request waits for the keys to become current."""
 AWAY = 1.0
@@ -38,6 +40,11 @@ Clock = Callable[[], float]
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _digest(text: str) -> bytes:
+    # No key is kept as it is, in memory neither.
+    return hashlib.sha256(text.encode()).digest()
 
 
 class KeyRing:
@@ -58,6 +65,8 @@ class KeyRing:
         self._monotonic = monotonic
         self._now = now
         self._snapshot: Snapshot | None = None
+        self._admitted: dict[bytes, Grant] = {}
+        """What keys that were admitted give, by their digests, as long as the snapshot is the same."""
         self._version: tuple[int, int] | None = None
         """Of the rows that the snapshot was made of; None when it was not made of them all at once."""
         self._seen = self._asked = self._failed = float("-inf")
@@ -68,8 +77,8 @@ class KeyRing:
 
     @property
     def known(self) -> bool:
-        """Whether there was a snapshot ever."""
-        return self._snapshot is not None
+        """Whether there was a snapshot ever, and it may be gone by."""
+        return self._seen > float("-inf")
 
     @property
     def age(self) -> timedelta:
@@ -90,7 +99,25 @@ class KeyRing:
             await self.look_again()
         elif unknown:
             await self._look_for(key.id)
-        return self._grants.admit(key, operation, now=self._now(), age=self.age, trust=self._trust)
+        grant = self._grants.admit(key, operation, now=self._now(), age=self.age, trust=self._trust)
+        if len(self._admitted) >= MOST_ADMITTED:
+            self._admitted.clear()
+        self._admitted[_digest(str(key))] = grant
+        return grant
+
+    def recall(self, text: str, operation: Operation) -> Grant | None:
+        """What `admit` would say of a key that it admitted before; None: it must be asked."""
+        grant = self._admitted.get(_digest(text))
+        if grant is None or operation not in grant.lets:
+            return None
+        enough = self._trust.offline if operation in OFFLINE else self._trust.fresh
+        if self._monotonic() - self._seen > enough.total_seconds():
+            return None
+        return grant if grant.expires_at is None or grant.expires_at > self._now() else None
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._admitted = {}
 
     @property
     def _grants(self) -> Snapshot:
@@ -131,7 +158,7 @@ class KeyRing:
         async with self._engine.connect() as connection:
             found = await KeyStore(connection).find_live(ids)
         if found:
-            self._snapshot = Snapshot({**self._grants.grants, **found})
+            self._adopt(Snapshot({**self._grants.grants, **found}))
             self._version = None
         if len(self._absent) + len(ids) > MOST_ABSENT:
             self._absent.clear()
@@ -156,9 +183,9 @@ class KeyRing:
         if self._snapshot is None or self._version != version:
             snapshot = await store.snapshot()
             if snapshot != self._snapshot:
-                self._snapshot = snapshot
+                self._adopt(snapshot)
             self._version = version
-        return self._snapshot
+        return self._grants
 
     async def _keep(self, snapshot: Snapshot, seen_at: datetime) -> None:
         if self._file is None:
@@ -179,7 +206,8 @@ class KeyRing:
         snapshot, seen_at = kept
         age = self._now() - seen_at
         if timedelta(0) <= age <= self._trust.offline:  # a clock that went back says nothing about age
-            self._snapshot, self._seen = snapshot, self._monotonic() - age.total_seconds()
+            self._adopt(snapshot)
+            self._seen = self._monotonic() - age.total_seconds()
             log.info("began with kept keys", extra={"age": age.total_seconds()})
 
     async def keep_current(self, *, every: float, wakeup: asyncio.Event, stop: asyncio.Event) -> None:

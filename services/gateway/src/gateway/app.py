@@ -15,12 +15,14 @@ from gateway.actions import SERVICE, KeyRing
 from gateway.api import docs, keys, projects, proxy, suite
 from gateway.api.admission import Admission, Front
 from gateway.api.document import ApiDocument
+from gateway.api.exchange import Watch
 from gateway.api.proxy import Proxy
 from gateway.api.state import Parts, Rules
 from gateway.clients.discovery import Discovery, Resolve, addresses_of
+from gateway.clients.http import clients
 from gateway.clients.services import Services
 from gateway.clients.shared_limits import SharedLimits
-from gateway.clients.upstreams import Upstreams, session
+from gateway.clients.upstreams import Upstreams
 from gateway.domain.access import Trust
 from gateway.domain.limits import Buckets, Places, Rate
 from gateway.domain.requests import ROUTES
@@ -52,10 +54,7 @@ class Gateway(Service):
             by_link=admission.authenticate_link,
             metrics=False,
         )
-        self._front = Front(super().__call__, admission)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._front(scope, receive, send)
+        self._stack = Front(self._stack, admission)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts: Parts = scope["state"]["parts"]
@@ -70,13 +69,14 @@ def create_app(settings: Settings, resolve: Resolve = addresses_of) -> Service:
         ring = KeyRing(engine, trust, _file(settings))
         ring.remember()
         KEYS_AGE.set_function(lambda: ring.age.total_seconds())
-        async with session(answer_within=timedelta(seconds=settings.answer_seconds)) as client:
-            upstreams = Upstreams(settings.urls(), client)
-            discovery = Discovery(upstreams.pools, client, resolve)
+        async with clients(answer_within=timedelta(seconds=settings.answer_seconds)) as both:
+            upstreams = Upstreams(settings.urls(), both)
+            discovery = Discovery(upstreams.pools, both.session, resolve)
             await discovery.begin()
             services = Services(upstreams, signer)
             document = ApiDocument(services, api.openapi())
-            parts = Parts(ring, upstreams, services, document, _rules(settings))
+            watch = Watch(asyncio.get_running_loop())
+            parts = Parts(ring, upstreams, services, document, _rules(settings), watch)
             async with background(
                 _keeping_keys(settings, ring),
                 _keeping_endpoints(settings, discovery),

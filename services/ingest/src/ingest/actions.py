@@ -1,17 +1,19 @@
 """What a request does that needs more than one store: uploads, versions, and their end."""
 
 import contextlib
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ingest.domain.datasets import Dataset, DatasetHeld
+from ingest.domain.datasets import Dataset, DatasetExists, DatasetHeld, DatasetNotFound
 from ingest.domain.settings import DatasetSettings
 from ingest.domain.versions import (
+    AssemblyClosed,
     DigestMismatch,
     Phase,
     Reference,
@@ -28,6 +30,7 @@ from ingest.domain.versions import (
     in_use,
     split_reference,
 )
+from ingest.store.assemblies import AssemblyStore
 from ingest.store.datasets import DatasetStore
 from ingest.store.versions import VersionStore
 from kit import audit, blobs, errors, events, holds, leases
@@ -252,3 +255,130 @@ async def _drop(connection: AsyncConnection, version: Version) -> None:
 def owner_of(version: Version) -> str:
     """The name under which a version links its blobs."""
     return f"{NOUN}:{version.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """A version as another service wants it: of parts that it has brought, one behind the other."""
+
+    dataset: str
+    parts: Sequence[str]
+    settings: DatasetSettings
+    source: Source
+    """Its format and compression; the bytes are those of the parts."""
+    lineage: dict[str, Any]
+
+
+class Assemblies:
+    """Parts that come one by one and become one version: one, however often it is asked for."""
+
+    def __init__(self, engine: AsyncEngine, store: BlobStore, *, largest: int) -> None:
+        """`largest`: bytes of all parts of one."""
+        self._engine = engine
+        self._store = store
+        self._largest = largest
+
+    async def take(self, project: str, assembly: uuid.UUID, chunks: AsyncIterable[bytes]) -> Blob:
+        """Keep a part for as long as the assembly is open.
+
+        Raises:
+            AssemblyClosed: it is not any more.
+            errors.TooLarge: more came than is taken.
+        """
+        blob = await self._store.publish(project, await self._store.stage(chunks, self._largest))
+        failpoint("ingest.part.before_commit")
+        async with self._engine.begin() as connection:
+            await AssemblyStore(connection).open(project, assembly)
+            await blobs.record(connection, project, blob)
+            await blobs.link(connection, project, blob.digest, _owner_of(assembly))
+        return blob
+
+    async def make(self, caller: Caller, assembly: uuid.UUID, wanted: Assembled) -> Version:
+        """The version of the assembly; the first call makes it, and the dataset if there is none of that name.
+
+        Raises:
+            AssemblyClosed: it was given up.
+            UploadNotFound: a part was never brought.
+            VersionNotFound: the version was deleted since.
+            errors.TooLarge: the parts are more than a version may have.
+        """
+        async with self._engine.begin() as connection:
+            if (there := await _made_of(connection, caller.project, assembly)) is not None:
+                return there
+            sizes = [await _part(connection, caller.project, digest) for digest in wanted.parts]
+        if sum(sizes) > self._largest:
+            raise errors.TooLarge(f"At most {self._largest} bytes make a version here.")
+        staged = await self._store.stage(self._chunks(caller.project, wanted.parts), self._largest)
+        blob = await self._store.publish(caller.project, staged)
+        failpoint("ingest.assembly.before_commit")
+        async with self._engine.begin() as connection:
+            if (there := await _made_of(connection, caller.project, assembly)) is not None:
+                return there
+            await AssemblyStore(connection).open(caller.project, assembly)
+            version = await _add(connection, caller, wanted, blob)
+            await AssemblyStore(connection).close(caller.project, assembly, version.id)
+            await blobs.unlink(connection, caller.project, _owner_of(assembly))
+        failpoint("ingest.assembly.after_commit")
+        return version
+
+    async def _chunks(self, project: str, parts: Sequence[str]) -> AsyncIterator[bytes]:
+        for digest in parts:
+            async for chunk in self._store.stream(project, digest):
+                yield chunk
+
+    async def give_up(self, project: str, assembly: uuid.UUID) -> None:
+        """No version is to be made of it any more. One that was made stays."""
+        async with self._engine.begin() as connection:
+            await AssemblyStore(connection).close(project, assembly, None)
+            await blobs.unlink(connection, project, _owner_of(assembly))
+
+    async def sweep(self, left: timedelta, ended: timedelta) -> int:
+        """Give up those that nobody cares for any more, and forget those that ended. Says how many of the first."""
+        async with self._engine.begin() as connection:
+            store = AssemblyStore(connection)
+            abandoned = await store.left(left)
+            for project, assembly in abandoned:
+                await store.close(project, assembly, None)
+                await blobs.unlink(connection, project, _owner_of(assembly))
+            await store.forget(ended)
+        return len(abandoned)
+
+
+async def _made_of(connection: AsyncConnection, project: str, assembly: uuid.UUID) -> Version | None:
+    ended = await AssemblyStore(connection).closed(project, assembly)
+    if ended is None:
+        return None
+    if ended.version is None:
+        raise AssemblyClosed(f"The parts of {assembly} are given up.")
+    return await VersionStore(connection).by_id(project, ended.version)
+
+
+async def _part(connection: AsyncConnection, project: str, digest: str) -> int:
+    blob = await blobs.find(connection, project, digest)
+    if blob is None:
+        raise UploadNotFound(f"There is no part {digest[:100]}.")
+    return blob.size
+
+
+async def _add(connection: AsyncConnection, caller: Caller, wanted: Assembled, blob: Blob) -> Version:
+    datasets = DatasetStore(connection)
+    try:
+        dataset = await datasets.get(caller.project, wanted.dataset, lock=True)
+    except DatasetNotFound:
+        with contextlib.suppress(DatasetExists):  # made by another request meanwhile
+            await datasets.add(caller.project, wanted.dataset, wanted.settings)
+            await audit.record(connection, caller, "create", "dataset", wanted.dataset, {})
+        dataset = await datasets.get(caller.project, wanted.dataset, lock=True)
+    await blobs.record(connection, caller.project, blob)
+    source = replace(wanted.source, digest=blob.digest, size=blob.size)
+    as_wanted = replace(dataset, settings=wanted.settings)
+    version = await VersionStore(connection).add(as_wanted, source, lineage=wanted.lineage)
+    await blobs.link(connection, caller.project, blob.digest, owner_of(version))
+    detail = {"upload": blob.digest, "lineage": wanted.lineage}
+    await audit.record(connection, caller, "create", NOUN, version.reference, detail)
+    await leases.hint(connection, SERVICE)
+    return version
+
+
+def _owner_of(assembly: uuid.UUID) -> str:
+    return f"assembly:{assembly}"

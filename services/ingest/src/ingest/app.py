@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import actions
-from ingest.actions import SERVICE, Quota, Uploads
-from ingest.api import datasets, uploads, versions
+from ingest.actions import SERVICE, Assemblies, Quota, Uploads
+from ingest.api import assemblies, datasets, uploads, versions
 from ingest.api.state import Parts
 from ingest.clients.parser import ChildParser
 from ingest.domain.reports import Limits
@@ -28,10 +28,12 @@ from kit.tokens import load_verifier
 
 FOLLOWERS = ("gateway", "pipelines", "registry", "serving", "trainer")
 """Who may read the feed of events."""
-HOLDERS = ("pipelines", "trainer")
+HOLDERS = ("pipelines", "serving", "trainer")
 """Who may say that it needs a version."""
 HOURLY, OFTEN = 3600.0, 600.0
 EVENTS_KEPT = timedelta(days=7)
+PARTS_KEPT, ENDS_KEPT = timedelta(days=30), timedelta(days=7)
+"""How long parts wait for the next one, and how long it is known that they became a version."""
 ENGINE = 256 / 600
 """The share of a parser's memory that its engine may hold; the rest is what the engine does not count."""
 LEFT = timedelta(hours=1)
@@ -46,7 +48,12 @@ def create_app(settings: Settings) -> Service:
         engine = make_engine(settings.url)
         store = _store(settings)
         quota = Quota(bytes=settings.upload_bytes, uploads=settings.open_uploads)
-        parts = Parts(blobs=store, uploads=Uploads(engine, store, quota), pages=Pages(store, settings.work_dir))
+        parts = Parts(
+            blobs=store,
+            uploads=Uploads(engine, store, quota),
+            assemblies=Assemblies(engine, store, largest=quota.bytes),
+            pages=Pages(store, settings.work_dir),
+        )
         try:
             yield {
                 "engine": engine,
@@ -58,7 +65,7 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    for router in (uploads.router, datasets.router, versions.router, audit.router()):
+    for router in (uploads.router, datasets.router, versions.router, assemblies.router, audit.router()):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     api.include_router(holds.router(actions.find_held, issuers=HOLDERS))
@@ -92,6 +99,7 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
     """What every replica does from time to time. Each can be done twice, and by two at once."""
     failed = timedelta(days=settings.failed_days)
     left = LEFT + timedelta(seconds=2 * settings.parser_seconds)
+    parts = Assemblies(engine, store, largest=settings.upload_bytes)
     async with asyncio.TaskGroup() as group:
 
         def every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
@@ -102,6 +110,7 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
         every(OFTEN, lambda: actions.forget_uploads(engine))
         every(HOURLY, lambda: actions.retire_failed(engine, failed))
         every(HOURLY, lambda: events.prune(engine, EVENTS_KEPT))
+        every(HOURLY, lambda: parts.sweep(PARTS_KEPT, ENDS_KEPT))
         every(HOURLY, lambda: sweep(settings.work_dir, left))
 
 

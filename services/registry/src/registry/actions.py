@@ -90,24 +90,37 @@ async def register(connection: AsyncConnection, caller: Caller, name: str, manif
     if made:
         await audit.record(connection, caller, "create", "model", name, {})
     version = await store.add(model, digest, manifest)
-    for place, file in enumerate(manifest.formats):
-        await _link(connection, version, file, f"#/formats/{place}")
+    for index, file in enumerate(manifest.formats):
+        await _link(connection, version, file, index)
     await audit.record(connection, caller, "create", NOUN, version.reference, {"digest": digest})
     await _say(connection, "model.version.registered", version)
     return Registered(version, new=True)
 
 
-async def _link(connection: AsyncConnection, version: Version, file: File, place: str) -> None:
+async def _link(connection: AsyncConnection, version: Version, file: File, index: int) -> None:
     """Keep a file's bytes for as long as the version is there: it is seen only if they are."""
     try:
         await blobs.link(connection, version.project, file.digest, owner_of(version))
     except blobs.BlobNotFound:
-        detail = f"There are no bytes of {file.path}: upload them first."
-        raise FileNotUploaded(detail, errors=[{"pointer": f"{place}/digest", "detail": "is not here"}]) from None
-    blob = await blobs.find(connection, version.project, file.digest)
+        raise not_uploaded(file, index) from None
+    check_file_size(file, await blobs.find(connection, version.project, file.digest), index)
+
+
+def not_uploaded(file: File, index: int) -> FileNotUploaded:
+    """What is said of a file, the manifest's so-manyth, whose bytes are not here."""
+    detail = f"There are no bytes of {file.path}: upload them first."
+    return FileNotUploaded(detail, errors=[{"pointer": f"#/formats/{index}/digest", "detail": "is not here"}])
+
+
+def check_file_size(file: File, blob: Blob | None, index: int) -> None:
+    """
+    Raises:
+        FileSizeWrong: the bytes are fewer or more than the manifest says.
+    """
     if blob is None or blob.size != file.size:
         detail = f"{file.path} has another size than the manifest says."
-        raise FileSizeWrong(detail, errors=[{"pointer": f"{place}/size", "detail": "is not the size of the bytes"}])
+        place = f"#/formats/{index}/size"
+        raise FileSizeWrong(detail, errors=[{"pointer": place, "detail": "is not the size of the bytes"}])
 
 
 async def lock_alias(connection: AsyncConnection, project: str, name: str, alias: str) -> tuple[Model, Alias | None]:

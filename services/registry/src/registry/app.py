@@ -19,6 +19,7 @@ from kit.tokens import load_verifier
 from registry.actions import SERVICE, find_held
 from registry.api import aliases, blobs, models, versions
 from registry.api.state import Parts, Turns
+from registry.api.uploads import Uploads
 from registry.settings import Settings
 
 FOLLOWERS = ("gateway", "ingest", "pipelines", "serving", "trainer")
@@ -29,6 +30,8 @@ HOURLY, OFTEN = 3600.0, 600.0
 EVENTS_KEPT = timedelta(days=7)
 # More than others: 100 at once register versions of one model, and users still read beside them.
 CONNECTIONS = 8
+# What users have sent is looked into by plain code, which shares its processor with all other requests.
+LOOKS, LOOKING = 2, timedelta(seconds=30)
 
 
 def create_app(settings: Settings) -> Service:
@@ -41,6 +44,8 @@ def create_app(settings: Settings) -> Service:
         parts = Parts(
             blobs=store,
             turns=Turns(settings.changes),
+            looks=Turns(LOOKS, patience=LOOKING),
+            uploads=Uploads(settings.open_uploads),
             file_bytes=settings.file_bytes,
         )
         try:
@@ -54,7 +59,7 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    for router in (models.router, versions.router, versions.internal, aliases.router, blobs.router):
+    for router in (models.router, versions.router, versions.internal, aliases.router, blobs.router, blobs.internal):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     api.include_router(holds.router(find_held, issuers=HOLDERS))

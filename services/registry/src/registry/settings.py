@@ -21,6 +21,9 @@ class Settings(KitSettings):
     file_bytes: PositiveInt = 512 << 20
     """Largest file of a model."""
 
+    open_uploads: PositiveInt = 100
+    """Files of a project that wait for a version at one time; of those that come in, each process counts its own."""
+
     changes: PositiveInt = 3
     """Files, versions and aliases recorded at one time by this process; others wait without a connection."""
 

@@ -4,7 +4,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -16,6 +16,9 @@ class Settings(KitSettings):
 
     registry_url: Url = "http://127.0.0.1:8003"
     """Where models come from."""
+
+    ingest_url: Url = "http://127.0.0.1:8001"
+    """Where the datasets of batches are, and their results go."""
 
     work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-serving"
     """Verified models and what was served last, so that a restart needs nobody else. Of one process alone."""
@@ -32,6 +35,15 @@ class Settings(KitSettings):
     waiting_requests: PositiveInt = 256
     """Requests that may wait for one model; more are told to come again."""
 
+    queue_seconds: PositiveFloat = 1.0
+    """How long a request waits for its model that sends no X-Request-Timeout; one that would take longer is refused."""
+
+    resident_bytes: PositiveInt | None = None
+    """Memory of all models; beyond it those are given up that were asked longest ago. Unset: no bound."""
+
+    reload_seconds: PositiveFloat = 10.0
+    """How long a request waits for a model that was given up, before it is told to come again."""
+
     runner_memory_bytes: PositiveInt = 4 << 30
     """Of the child that runs a project's models which need scikit-learn."""
 
@@ -42,7 +54,31 @@ class Settings(KitSettings):
     """How long it may take to answer, before it is taken to hang."""
 
     workers: PositiveInt = 4
-    """Deployments reconciled at one time by this replica."""
+    """Deployments, and batches, reconciled at one time by this replica."""
+
+    batch_workers: NonNegativeInt = 1
+    """Parts of batches that this process works on at one time, beside requests. 0: it leaves them to others."""
+
+    batch_part_bytes: PositiveInt = 1 << 30
+    """Rows of a part of a batch (32,768 rows), as JSON, which the work folder holds meanwhile."""
+
+    project_batches: PositiveInt = 20
+    """Batches of a project under way."""
+
+    batch_days: PositiveInt = 30
+    """How long a batch is shown that has ended. Its result is a dataset version, and stays."""
+
+    prediction_workers: PositiveInt = 4
+    """Requests that are answered later, answered at one time by this process."""
+
+    prediction_hours: PositiveInt = 24
+    """How long such a request waits at most, and how long its answer is kept."""
+
+    waiting_predictions: PositiveInt = 1000
+    """Of a project, to be answered later."""
+
+    waiting_prediction_bytes: PositiveInt = 256 << 20
+    """Of the bodies of these."""
 
     @property
     def runner_load(self) -> timedelta:

@@ -1,18 +1,17 @@
 """The front of the gateway: whose key it is, whether it comes too often, and how many requests are under way."""
 
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.actions import SERVICE
 from gateway.api.state import Parts
-from gateway.domain.access import KeyNotAccepted, caller_of
-from gateway.domain.keys import ApiKey, read_key
-from gateway.domain.limits import Buckets, Places, Verdict
+from gateway.domain.access import KeyNotAccepted
+from gateway.domain.keys import read_key
+from gateway.domain.limits import Buckets, Places
 from gateway.domain.requests import is_inference_protocol, operation_of
 from kit import errors
 from kit.callers import Caller
@@ -36,21 +35,22 @@ class Admission:
 
     async def authenticate(self, scope: Scope, token: str) -> Caller:
         """Whose key this is, if it may do what is asked, now."""
-        key = read_key(token)
-        if key is None:
+        parts: Parts = scope["state"]["parts"]
+        operation = operation_of(scope["method"], scope["path"])
+        grant = parts.ring.recall(token, operation)
+        key = read_key(token) if grant is None else None
+        if grant is None and key is None:
             raise KeyNotAccepted("This is not an API key.")
         try:
-            return await self._admit(scope, key)
+            if key is not None:
+                grant = await parts.ring.admit(key, operation)
+            assert grant is not None
+            self._let_in(scope, grant.key_id)
         except errors.Error as exc:
             REFUSED.labels(code_of(type(exc))).inc()
             raise
-
-    async def _admit(self, scope: Scope, key: ApiKey) -> Caller:
-        parts: Parts = scope["state"]["parts"]
-        grant = await parts.ring.admit(key, operation_of(scope["method"], scope["path"]))
-        self._let_in(scope, grant.key_id)
         scope["state"]["grant"] = grant
-        return caller_of(grant, SERVICE)
+        return grant.caller
 
     async def authenticate_link(self, scope: Scope, token: str) -> Caller:
         """Who opens a signed URL: nobody known, so that all of a project share the limits of one key."""
@@ -60,10 +60,11 @@ class Admission:
 
     def _let_in(self, scope: Scope, who: str) -> None:
         verdict = self._buckets.take(who, time.monotonic())
-        scope["state"]["verdict"] = verdict
+        scope["state"]["answer_headers"] = verdict.headers()
         if self._buckets.shared and self._buckets.is_news(who):
             self._tell()
-        verdict.check()
+        if not verdict.allowed:
+            verdict.check()
         self._places.take(who)
         scope["state"]["place"] = who
 
@@ -74,7 +75,7 @@ class Admission:
 
 
 class Front:
-    """Outside of everything: gives places back, and tells each client how much it has left.
+    """Outside of everything: gives places back.
 
     What the gateway itself refuses of the inference protocol is said as that protocol wants it, with an `error`.
     """
@@ -87,31 +88,34 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        speaks_inference = is_inference_protocol(scope["path"])
-        refusal: Message | None = None
-
-        async def telling(message: Message) -> None:
-            nonlocal refusal
-            if message["type"] == "http.response.start":
-                verdict: Verdict | None = state.get("verdict")
-                if verdict is not None:
-                    message["headers"] = [*message["headers"], *verdict.headers()]
-                if speaks_inference and "passed_on" not in state and _is_problem(message):
-                    refusal = message
-                    return
-            elif refusal is not None:
-                # A problem of our own comes in one piece.
-                start, refusal = refusal, None
-                body = _in_protocol(message["body"])
-                await send(_resized(start, len(body)))
-                message = {**message, "body": body}
-            await send(message)
-
+        answers = send
+        if is_inference_protocol(scope["path"]):
+            answers = _said_as_inference(scope.setdefault("state", {}), send)
         try:
-            await self._app(scope, receive, telling)
+            await self._app(scope, receive, answers)
         finally:
             self._admission.leave(scope)
+
+
+def _said_as_inference(state: Mapping[str, Any], send: Send) -> Send:
+    """What the gateway refuses by itself, in the words of the inference protocol."""
+    refusal: Message | None = None
+
+    async def saying(message: Message) -> None:
+        nonlocal refusal
+        if message["type"] == "http.response.start":
+            if "passed_on" not in state and _is_problem(message):
+                refusal = message
+                return
+        elif refusal is not None:
+            # A problem of our own comes in one piece.
+            start, refusal = refusal, None
+            body = _in_protocol(message["body"])
+            await send(_resized(start, len(body)))
+            message = {**message, "body": body}
+        await send(message)
+
+    return saying
 
 
 def _is_problem(start: MutableMapping[str, Any]) -> bool:

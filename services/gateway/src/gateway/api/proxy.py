@@ -10,9 +10,10 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from gateway.api import exchange
-from gateway.api.exchange import Incoming
+from gateway.api.exchange import Incoming, Watched
 from gateway.api.state import Parts
-from gateway.clients.upstreams import SOON, Body, Outgoing, ServiceUnavailable
+from gateway.clients.exchanges import Answer, Body, Outgoing
+from gateway.clients.upstreams import SOON, ServiceUnavailable
 from gateway.domain import headers as rules
 from gateway.domain.requests import OBJECTS, Operation, body_limit, operation_of, service_of
 from kit import errors, sse
@@ -26,9 +27,18 @@ SMALL = 64 * 1024
 """Bodies and answers of no more bytes are sent in one piece."""
 
 _WAIT = re.compile(r"([?&])wait=[^&]*")
+ASKS = frozenset({Operation.PREDICT, Operation.DESCRIBE})
 EVENT_END = b"\n\n"
 LOOK = 1.0
 """Seconds in which a silent stream of events learns that this process is asked to end."""
+
+
+Said = Mapping[bytes, bytes]
+"""The headers of a request by their names; of one that came twice, the last."""
+
+
+def _nothing() -> None:
+    """There is nothing to be told that an answer begins."""
 
 
 class Proxy:
@@ -38,11 +48,12 @@ class Proxy:
         self._signer = signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = body_limit(scope["method"], scope["path"], rules.value_of(scope["headers"], b"content-type"))
+        said = dict(scope["headers"])
+        limit = body_limit(scope["method"], scope["path"], rules.text_of(said.get(b"content-type", b"")))
         incoming = Incoming(receive, limit)
         try:
-            async with incoming.watched():
-                await self._pass_on(scope, incoming, limit, send)
+            with Watched(incoming, scope["state"]["parts"].watch):
+                await self._pass_on(scope, said, incoming, limit, send)
         except ClientGone:
             log.info("client left", extra={"method": scope["method"]})
         except (errors.Error, aiohttp.ClientError) as exc:
@@ -53,8 +64,18 @@ class Proxy:
             # so that the client cannot take a part for the whole.
             log.warning("service broke off", extra={"error": type(exc).__name__})
 
-    async def _pass_on(self, scope: Scope, incoming: Incoming, limit: int | None, send: Send) -> None:
-        request = await self._outgoing(scope, incoming, limit)
+    async def _pass_on(self, scope: Scope, said: Said, incoming: Incoming, limit: int | None, send: Send) -> None:
+        announced = rules.announced_length(said)
+        if limit is not None and announced is not None and announced > limit:
+            raise exchange.too_large(limit)
+        body: Body | bytes | None = None
+        if not rules.has_body(said):
+            incoming.is_read()
+        elif limit is None or announced is None or announced > SMALL or b"expect" in said:
+            body = incoming.parts
+        else:  # little, so that it may be sent in one piece, and a second time
+            body = await incoming.whole()
+        request = self._outgoing(scope, said, body)
         try:
             if request.method != "GET" or not _WAIT.search(request.target):
                 await _exchange(scope, request, incoming, send)
@@ -65,35 +86,32 @@ class Proxy:
                 raise incoming.failure from None
             raise
 
-    async def _outgoing(self, scope: Scope, incoming: Incoming, limit: int | None) -> Outgoing:
-        service = service_of(scope["path"])
+    def _outgoing(self, scope: Scope, said: Said, body: Body | bytes | None) -> Outgoing:
+        method, path, state = scope["method"], scope["path"], scope["state"]
+        service = service_of(path)
         assert service is not None, "only paths of services are routed here"
-        headers = scope["headers"]
-        announced = rules.announced_length(headers)
-        if limit is not None and announced is not None and announced > limit:
-            raise exchange.too_large(limit)
-        caller: Caller = scope["state"]["caller"]
+        caller: Caller = state["caller"]
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
-        said = [("authorization", f"Bearer {token}"), ("x-request-id", scope["state"]["request_id"])]
-        asks = operation_of(scope["method"], scope["path"]) in (Operation.PREDICT, Operation.DESCRIBE)
-        has_key = bool(rules.value_of(headers, b"idempotency-key"))
-        little = announced is not None and announced <= SMALL
-        body = await _body(headers, incoming, whole=little and (asks or has_key))
+        ours = [(b"authorization", f"Bearer {token}".encode()), (b"x-request-id", state["request_id"].encode())]
         target = scope["raw_path"].decode("ascii")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("ascii")
-        sent = rules.forwarded(headers, said)
-        return Outgoing(service, scope["method"], target, sent, body, changes_nothing=asks, has_key=has_key)
+        asks, has_key = operation_of(method, path) in ASKS, b"idempotency-key" in said
+        sent = rules.forwarded(scope["headers"], ours)
+        return Outgoing(service, method, target, sent, body, changes_nothing=asks, has_key=has_key)
 
 
 async def _exchange(
-    scope: Scope, request: Outgoing, incoming: Incoming, send: Send, begins: Callable[[], None] = lambda: None
+    scope: Scope, request: Outgoing, incoming: Incoming, send: Send, begins: Callable[[], None] = _nothing
 ) -> None:
     parts: Parts = scope["state"]["parts"]
-    async with parts.upstreams.send(request) as response:
+    begun = await parts.upstreams.begin(request)
+    try:
         begins()
         scope["state"]["passed_on"] = True
-        await _return(response, incoming, send, scope["state"]["is_ending"])
+        await _return(begun.answer, incoming, send, scope["state"]["is_ending"])
+    finally:
+        await begun.end()
 
 
 async def _wait(scope: Scope, request: Outgoing, incoming: Incoming, send: Send) -> None:
@@ -104,7 +122,9 @@ async def _wait(scope: Scope, request: Outgoing, incoming: Incoming, send: Send)
     try:
         async with _until_ending(scope["state"]["is_ending"]) as begins:
             await _exchange(scope, request, incoming, send, begins)
-    except TimeoutError:
+    except TimeoutError as exc:
+        if isinstance(exc, aiohttp.ClientError):
+            raise  # the service's silence in the middle of its answer
         at_once = Outgoing(request.service, "GET", _WAIT.sub(r"\1wait=0s", request.target), request.headers)
         await _exchange(scope, at_once, incoming, send)
 
@@ -130,51 +150,47 @@ async def _until_ending(is_ending: Callable[[], bool]) -> AsyncIterator[Callable
             watcher.cancel()
 
 
-async def _body(headers: rules.Headers, incoming: Incoming, *, whole: bool) -> Body | bytes | None:
-    """What a request carries; `whole` when it is little and may be sent a second time."""
-    if not rules.has_body(headers):
-        incoming.is_empty()
-        return None
-    if not whole or rules.value_of(headers, b"expect"):
-        return incoming.parts
-    return b"".join([part async for part in incoming.parts()])
-
-
 def _broke_off(scope: Scope) -> ServiceUnavailable:
     scope["state"].pop("passed_on", None)
     return ServiceUnavailable(f"The service {service_of(scope['path'])} broke off.", retry_after=SOON)
 
 
-async def _return(
-    response: aiohttp.ClientResponse, incoming: Incoming, send: Send, is_ending: Callable[[], bool]
-) -> None:
-    headers = rules.returned(response.raw_headers, response.status)
-    length = response.content_length
-    if length is not None and length <= SMALL:
-        whole = await response.read()
+async def _return(answer: Answer, incoming: Incoming, send: Send, is_ending: Callable[[], bool]) -> None:
+    headers = rules.returned(answer.headers, answer.status)
+    if answer.length is not None and answer.length <= SMALL:
+        whole = await answer.read()
         incoming.answering = True
-        await exchange.start(send, response.status, headers)
-        incoming.is_answered()
-        await exchange.part(send, whole, more=False)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        incoming.answered = True
+        await send({"type": "http.response.body", "body": whole, "more_body": False})
         return
     incoming.answering = True
-    await exchange.start(send, response.status, headers)
-    is_followed = response.content_type == sse.MEDIA_TYPE
-    pieces = _until(response.content, is_ending) if is_followed else response.content.iter_any()
-    async for piece in pieces:
-        await exchange.part(send, piece, more=True)
-    incoming.is_answered()
+    await exchange.start(send, answer.status, headers)
+    if _is_followed(answer):
+        async for event in _until(answer, is_ending):
+            await exchange.part(send, event, more=True)
+    else:
+        while piece := await answer.readany():
+            await exchange.part(send, piece, more=True)
+    incoming.answered = True
     await exchange.part(send, b"", more=False)
 
 
-async def _until(events: aiohttp.StreamReader, is_ending: Callable[[], bool]) -> AsyncIterator[bytes]:
+def _is_followed(answer: Answer) -> bool:
+    media_type = rules.value_of(answer.headers, b"content-type")
+    return media_type.partition(";")[0].strip().lower() == sse.MEDIA_TYPE
+
+
+async def _until(events: Answer, is_ending: Callable[[], bool]) -> AsyncIterator[bytes]:
     """A stream of events, to the end of one when this process is asked to end: its client resumes it elsewhere."""
     last = EVENT_END
     while not (last.endswith(EVENT_END) and is_ending()):
         try:
             async with asyncio.timeout(LOOK):
                 last = await events.readany()
-        except TimeoutError:
+        except TimeoutError as exc:
+            if isinstance(exc, aiohttp.ClientError):
+                raise  # the service's silence, and not ours
             continue
         if not last:
             return

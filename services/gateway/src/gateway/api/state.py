@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from gateway.actions import KeyRing
 from gateway.api.document import ApiDocument
+from gateway.api.exchange import Watch
 from gateway.clients.services import Services
 from gateway.clients.upstreams import Upstreams
 from gateway.domain.access import Grant
@@ -33,6 +34,7 @@ class Parts:
     services: Services
     document: ApiDocument
     rules: Rules
+    watch: Watch
 
 
 async def _parts(request: Request) -> Parts:

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 
-from gateway.clients.upstreams import Outgoing, ServiceUnavailable, Upstreams
+from gateway.clients.exchanges import Outgoing
+from gateway.clients.upstreams import ServiceUnavailable, Upstreams
 from kit import errors, telemetry
 from kit.roles import Caller, Role
 from kit.tokens import Signer
@@ -77,7 +78,7 @@ class Services:
         """What a list holds, asked for on behalf of `caller`."""
         token = self._signer.mint(service, caller.project, caller.role, caller.subject)
         said = {"authorization": f"Bearer {token}", "x-request-id": telemetry.request_id.get()}
-        headers = [(name, value) for name, value in said.items() if value is not None]
+        headers = [(name.encode(), value.encode()) for name, value in said.items() if value is not None]
         status, document = await self._ask(Outgoing(service, "GET", target, headers))
         items = document.get("items") if isinstance(document, dict) else None
         if status != 200 or not isinstance(items, list):

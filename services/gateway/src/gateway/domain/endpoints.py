@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -11,6 +12,19 @@ SHORTEST = 0.25
 LONGEST = 1.0
 """Seconds that it is left alone, doubling with every further failure."""
 PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Place:
+    """An endpoint's URL in parts."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    """Before every path."""
+    authority: str
+    """What `Host` says."""
 
 
 @dataclass(eq=False)
@@ -31,14 +45,20 @@ class Endpoint:
     ready: bool = False
     """What it last said of itself."""
 
+    @cached_property
+    def place(self) -> Place:
+        parts = urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        authority = self.host or parts.netloc.removesuffix(f":{PORTS[parts.scheme]}")
+        return Place(parts.scheme, host, port, parts.path, authority)
+
     def is_open(self, now: float) -> bool:
         """Whether requests may go there. After a pause one may try; the others follow when it is answered."""
         return self.failures < FAILURES or now >= self.ejected_until
 
     def chosen(self, now: float) -> None:
-        """A request goes there. As long as it is a trial, no other follows for a while."""
-        if self.failures >= FAILURES:
-            self.ejected_until = now + LONGEST
+        """A request goes there to try whether it is back: no other follows for a while."""
+        self.ejected_until = now + LONGEST
 
     def overloaded(self, now: float) -> None:
         """It answers, and says that it cannot. Who is so fast with that has few requests in flight, and must not
@@ -142,14 +162,20 @@ class Pool:
         One that is not ready is picked only when none is, so that what a service says of that is heard; one that is
         overloaded only when all others are.
         """
-        open_ = [it for it in self.endpoints if it.is_open(now) and it.url not in avoid]
-        if not open_:
+        equals: list[Endpoint] = []
+        least = (True, True, 0)
+        for it in self.endpoints:
+            if not it.is_open(now) or (avoid and it.url in avoid):
+                continue
+            worth = (not it.ready, now < it.avoided_until, it.in_flight)
+            if not equals or worth < least:
+                equals, least = [it], worth
+            elif worth == least:
+                equals.append(it)
+        if not equals:
             return None
-        ready = [it for it in open_ if it.ready] or open_
-        willing = [it for it in ready if now >= it.avoided_until] or ready
-        least = min(it.in_flight for it in willing)
-        equals = [it for it in willing if it.in_flight == least]
         self._turn += 1
         picked = equals[self._turn % len(equals)]
-        picked.chosen(now)
+        if picked.failures >= FAILURES:
+            picked.chosen(now)
         return picked

@@ -1,6 +1,7 @@
 """Which headers pass the gateway, in each direction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -54,55 +55,61 @@ _PREFIXES = (
 OURS = frozenset({b"date", b"ratelimit", b"ratelimit-policy", b"server", b"x-request-id"})
 
 
-def forwarded(headers: Headers, extra: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers of a client's request, as a service may see them."""
-    dropped = HOP_BY_HOP | IDENTITY | _named_by_connection(headers)
-    kept = [
-        (_text(name), _text(value))
-        for name, value in headers
-        if name not in dropped and not name.startswith(_PREFIXES) and b"_" not in name
-    ]
-    return [*kept, *extra]
+def forwarded(headers: Headers, extra: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers of a client's request, as a service may see them. Its names are in small letters."""
+    named = _named_by_connection(headers)
+    return [pair for pair in headers if _goes_up(pair[0]) and pair[0] not in named] + [*extra]
 
 
 def returned(headers: Headers, status: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a service's answer, as a client may see them."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    dropped = HOP_BY_HOP | OURS | _named_by_connection(lowered)
+    """The headers of a service's answer, as a client may see them. Its names are in small letters."""
+    named = _named_by_connection(headers)
     if status in (204, 304):
-        dropped |= {b"content-length"}  # of what is not sent
-    return [(name, value) for name, value in lowered if name not in dropped]
+        named |= {b"content-length"}  # of what is not sent
+    return [pair for pair in headers if _comes_down(pair[0]) and pair[0] not in named]
 
 
-def announced_length(headers: Headers) -> int | None:
+# Clients and services use a handful of names.
+@lru_cache(maxsize=512)
+def _goes_up(name: bytes) -> bool:
+    return name not in HOP_BY_HOP and name not in IDENTITY and not name.startswith(_PREFIXES) and b"_" not in name
+
+
+@lru_cache(maxsize=512)
+def _comes_down(name: bytes) -> bool:
+    return name not in HOP_BY_HOP and name not in OURS
+
+
+def announced_length(said: Mapping[bytes, bytes]) -> int | None:
     """What `Content-Length` says; None when it says nothing."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-    return None
+    length = said.get(b"content-length")
+    return None if length is None else int(length)
 
 
-def has_body(headers: Headers) -> bool:
+def has_body(said: Mapping[bytes, bytes]) -> bool:
     """Whether a request with these headers carries one."""
-    return any(
-        (name == b"content-length" and value.strip(b"0") != b"") or name == b"transfer-encoding"
-        for name, value in headers
-    )
+    return said.get(b"content-length", b"").strip(b"0") != b"" or b"transfer-encoding" in said
 
 
 def value_of(headers: Headers, wanted: bytes) -> str:
     """The first value of a header, or an empty string."""
-    return next((_text(value) for name, value in headers if name == wanted), "")
+    for name, value in headers:
+        if name == wanted:
+            return text_of(value)
+    return ""
 
 
-def _named_by_connection(headers: Headers) -> frozenset[bytes]:
-    values = b",".join(value for name, value in headers if name == b"connection")
-    return frozenset(token.strip().lower() for token in values.split(b","))
-
-
-def _text(value: bytes) -> str:
-    # The way back of what the HTTP client does with headers.
+def text_of(value: bytes) -> str:
+    """A value as text, in which nothing of it is lost."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+_NONE: frozenset[bytes] = frozenset()
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    said = [pair[1] for pair in headers if pair[0] == b"connection"]
+    return frozenset(token.strip().lower() for token in b",".join(said).split(b",")) if said else _NONE

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from math import ceil
 
 from kit import errors
@@ -24,8 +25,14 @@ class Rate:
     burst: int
     """Requests that may come at one moment after a pause."""
 
+    @cached_property
+    def policy(self) -> bytes:
+        """What `RateLimit-Policy` says."""
+        window = max(1, ceil(self.burst / self.per_second))
+        return f'"key";q={self.burst};w={window}'.encode()
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class Verdict:
     """What the bucket says to one request."""
 
@@ -37,10 +44,8 @@ class Verdict:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """`RateLimit` and `RateLimit-Policy`, as the IETF's draft has them."""
-        window = max(1, ceil(self.rate.burst / self.rate.per_second))
-        policy = f'"key";q={self.rate.burst};w={window}'
-        state = f'"key";r={self.remaining};t={ceil(self.wait)}'
-        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]
+        state = b'"key";r=%d;t=%d' % (self.remaining, ceil(self.wait))
+        return [(b"ratelimit-policy", self.rate.policy), (b"ratelimit", state)]
 
     def check(self) -> None:
         """Raise if the request is one too many."""
@@ -73,7 +78,7 @@ class Buckets:
     _arrivals: dict[str, float] = field(default_factory=dict)
     _used: dict[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def step(self) -> float:
         return 1 / self.rate.per_second
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gateway.domain.requests import is_inference_protocol
+
 VERSION = "3.1.0"
 BEARER = "apiKey"
 _PUBLIC = re.compile(r"/v[12](/.*)?")
@@ -73,7 +75,7 @@ def _description(missing: Iterable[str]) -> str:
 def _public_paths(service: str, document: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     for path, item in document.get("paths", {}).items():
         if _PUBLIC.fullmatch(path):
-            refusal = _response("application/json", "Refusal") if path.startswith("/v2") else _response(*_USUAL)
+            refusal = _response("application/json", "Refusal") if is_inference_protocol(path) else _response(*_USUAL)
             yield path, {name: _operation(service, name, value, refusal) for name, value in item.items()}
 
 

@@ -101,6 +101,8 @@ class VersionOut(BaseModel):
     splits: dict[Side, int]
     settings: DatasetSettings
     source: SourceOut
+    lineage: dict[str, Any] | None
+    """What made it, where that was no upload of a user's."""
     created_at: datetime
     finished_at: datetime | None
     reused_from: int | None = None
@@ -124,6 +126,7 @@ class VersionOut(BaseModel):
             source=SourceOut(
                 upload=version.source.digest, format=version.source.format, compression=version.source.compression
             ),
+            lineage=version.lineage,
             created_at=version.created_at,
             finished_at=version.finished_at,
             reused_from=version.number if reused else None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ingest.actions import Uploads
+from ingest.actions import Assemblies, Uploads
 from ingest.store.pages import Pages
 from kit.blobs import BlobStore
 
@@ -16,6 +16,7 @@ class Parts:
 
     blobs: BlobStore
     uploads: Uploads
+    assemblies: Assemblies
     pages: Pages
 
 

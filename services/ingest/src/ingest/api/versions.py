@@ -142,7 +142,7 @@ async def delete_version(name: str, reference: str, caller: CallerDep, transacti
 @requires(Role.VIEWER)
 async def get_profile(name: str, reference: str, caller: CallerDep, engine: Engine, parts: PartsDep) -> Row:
     """Counts, nulls, distinct values, extremes, quantiles, histograms and frequent values of each column."""
-    contents = await _contents(engine, caller, name, reference)
+    contents = await contents_of(engine, caller, name, reference)
     if contents.profile is None:
         raise VersionNotReady(f"Version {reference[:100]} of {name[:100]} has no profile: it failed.")
     profile: Row = orjson.loads(await parts.blobs.read(caller.project, contents.profile))
@@ -155,7 +155,7 @@ async def list_rejects(
     name: str, reference: str, caller: CallerDep, engine: Engine, parts: PartsDep, page: PageDep
 ) -> Page[RejectOut]:
     """The lines that were refused, in their order."""
-    contents = await _contents(engine, caller, name, reference)
+    contents = await contents_of(engine, caller, name, reference)
     files = [(contents.rejects, MANY)] if contents.rejects else []
     items, token = await _rows(parts, caller, files, page)
     return Page(items=[RejectOut.model_validate(item) for item in items], next_page_token=token)
@@ -173,7 +173,7 @@ async def list_rows(
     split: Annotated[Side | None, Query()] = None,
 ) -> Page[Row]:
     """The rows, in the order of the source; those for training before those held out."""
-    contents = await _contents(engine, caller, name, reference)
+    contents = await contents_of(engine, caller, name, reference)
     files = [(shard.digest, shard.rows) for shard in contents.shards if split in (None, shard.split)]
     items, token = await _rows(parts, caller, files, page)
     return Page(items=items, next_page_token=token)
@@ -226,7 +226,7 @@ async def get_shard_url(
 
 
 async def _stored(engine: AsyncEngine, caller: Caller, name: str, reference: str, digest: str) -> Stored:
-    contents = await _contents(engine, caller, name, reference)
+    contents = await contents_of(engine, caller, name, reference)
     found = next((shard for shard in contents.shards if shard.digest == digest), None)
     if found is None:
         raise ShardNotFound(f"Version {reference[:100]} of {name[:100]} has no shard {digest[:100]}.")
@@ -234,7 +234,7 @@ async def _stored(engine: AsyncEngine, caller: Caller, name: str, reference: str
     return Stored(caller.project, digest, found.size, file, "application/vnd.apache.parquet")
 
 
-async def _contents(engine: AsyncEngine, caller: Caller, name: str, reference: str) -> Contents:
+async def contents_of(engine: AsyncEngine, caller: Caller, name: str, reference: str) -> Contents:
     """What a version is made of. No transaction stays open while its bytes are read."""
     async with engine.begin() as connection:
         return _made(await VersionStore(connection).get(caller.project, name, reference_of(reference)))

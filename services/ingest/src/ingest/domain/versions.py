@@ -53,6 +53,10 @@ class DigestMismatch(errors.Invalid): ...
 class TooManyUploads(errors.TooMany): ...
 
 
+class AssemblyClosed(errors.Conflict):
+    """A version was made of these parts already, or they were given up."""
+
+
 class Phase(enum.StrEnum):
     PENDING = "pending"
     PARSING = "parsing"
@@ -109,6 +113,8 @@ class Version:
     message: str = ""
     digest: str | None = None
     contents: Contents | None = None
+    lineage: dict[str, Any] | None = None
+    """What made it, where that was no upload of a user's."""
     attempts: int = 0
     generation: int = 1
     """Counts the changes of what is wanted, so that nobody records an answer to an older question."""
@@ -120,16 +126,15 @@ class Version:
         return f"{self.dataset}@{self.number}"
 
 
-def settings_digest(settings: DatasetSettings, source: Source) -> str:
-    """Names everything beside the bytes that decides what a version holds."""
-    return digest_of(
-        {
-            "settings": settings.document(),
-            "format": source.format.value,
-            "compression": source.compression.value if source.compression else None,
-            "parser": PARSER_VERSION,
-        }
-    )
+def settings_digest(settings: DatasetSettings, source: Source, lineage: dict[str, Any] | None = None) -> str:
+    """Names everything beside the bytes that tells two versions apart: what says where it is from says it of one."""
+    document = {
+        "settings": settings.document(),
+        "format": source.format.value,
+        "compression": source.compression.value if source.compression else None,
+        "parser": PARSER_VERSION,
+    }
+    return digest_of(document if lineage is None else document | {"lineage": lineage})
 
 
 def version_digest(settings: DatasetSettings, contents: Contents) -> str:

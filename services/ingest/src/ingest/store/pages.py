@@ -2,12 +2,13 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,7 +18,7 @@ BUDGET = 8 << 20
 """Bytes of values after which a page ends early: a thousand rows may be gigabytes."""
 BATCH = 64
 """Rows decoded at one time, since few bytes of a file may be a long text many times over."""
-AT_ONCE = 4
+AT_ONCE, STREAMS = 4, 8
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Pages:
         self._store = store
         self._work = work
         self._turns = asyncio.Semaphore(AT_ONCE)
+        # Apart: who reads a whole shard takes his time, and users with their pages do not wait for that.
+        self._streams = asyncio.Semaphore(STREAMS)
 
     async def rows(self, project: str, files: Sequence[tuple[str, int]], *, offset: int, limit: int) -> Rows:
         """At most `limit` rows from row `offset` on, of blobs given as (digest, rows) in order."""
@@ -59,6 +62,16 @@ class Pages:
                 break
         return found
 
+    async def lines(self, project: str, digest: str, *, start: int, count: int) -> AsyncIterator[bytes]:
+        """Rows of one blob as lines of JSON, with the values that `rows` gives, a few at one time."""
+        async with self._streams:
+            with tempfile.TemporaryDirectory(dir=self._work, prefix="page-") as folder:
+                path = Path(folder) / "blob"
+                await self._store.fetch(project, digest, path)
+                lines = _lines(path, start, count)
+                while some := await asyncio.to_thread(next, lines, b""):
+                    yield some
+
     async def _read(self, found: Rows, project: str, digest: str, offset: int, limit: int) -> bool:
         async with self._turns:
             with tempfile.TemporaryDirectory(dir=self._work, prefix="page-") as folder:
@@ -71,6 +84,16 @@ def _fill(found: Rows, path: Path, offset: int, limit: int) -> bool:
     """Add rows of one file. Says whether there is room for more."""
     with pq.ParquetFile(path, memory_map=True) as file:
         return all(found.fill(batch, limit) for batch in _batches(file, offset))
+
+
+def _lines(path: Path, start: int, count: int) -> Iterator[bytes]:
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for batch in _batches(file, start):
+            part = batch.slice(0, count)
+            count -= part.num_rows
+            yield b"".join(orjson.dumps(_plain(row), option=orjson.OPT_APPEND_NEWLINE) for row in part.to_pylist())
+            if count <= 0:
+                return
 
 
 def _batches(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:

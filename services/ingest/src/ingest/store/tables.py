@@ -51,6 +51,8 @@ versions = sa.Table(
     sa.Column("digest", sa.Text, nullable=True),
     # The manifest: columns, counts, and the digests of shards, rejects and profile.
     sa.Column("contents", pg.JSONB, nullable=True),
+    # What made it, where that was no upload of a user's.
+    sa.Column("lineage", pg.JSONB(none_as_null=True), nullable=True),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
     sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
     *leases.columns(),
@@ -75,4 +77,16 @@ uploads = sa.Table(
     sa.Column("project", sa.Text, primary_key=True),
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+)
+
+# Parts that another service brings one by one, until a version is made of them or they are given up. The row stays for
+# a while, so that whoever is late brings nothing any more.
+assemblies = sa.Table(
+    "assemblies",
+    metadata,
+    sa.Column("project", sa.Text, primary_key=True),
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("version_id", sa.Uuid, nullable=True),
+    sa.Column("touched_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
 )

@@ -51,7 +51,7 @@ class VersionStore:
             versions.c.phase != Phase.FAILED,
         )
 
-    async def add(self, dataset: Dataset, source: Source) -> Version:
+    async def add(self, dataset: Dataset, source: Source, *, lineage: dict[str, Any] | None = None) -> Version:
         """A new version, with the next number. The dataset is locked by this transaction."""
         values = {
             "id": uuid7(),
@@ -64,7 +64,8 @@ class VersionStore:
             "format": source.format,
             "compression": source.compression,
             "settings": dataset.settings.document(),
-            "settings_digest": settings_digest(dataset.settings, source),
+            "settings_digest": settings_digest(dataset.settings, source, lineage),
+            "lineage": lineage,
         }
         statement = sa.insert(versions).values(values).returning(*COLUMNS)
         return _version((await self._connection.execute(statement)).one())

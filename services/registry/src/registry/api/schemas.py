@@ -1,14 +1,15 @@
 """The wire of the registry. What is registered is a domain.manifests.Manifest as it is."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from fastapi import Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from registry.domain.aliases import Alias, AliasNotFound, Move, Target, is_alias
-from registry.domain.manifests import File, Lineage, Signature, Task, Twin
+from registry.domain.manifests import File, Lineage, Pushed, Twin
 from registry.domain.models import Model, ModelNotFound, is_name
+from registry.domain.signatures import Signature, TensorSignature
 from registry.domain.versions import Version
 
 T = TypeVar("T")
@@ -90,11 +91,12 @@ class VersionOut(BaseModel):
     digest: str
     """Of what the model is: files, signature, dataset, task, parameters."""
     formats: list[File]
-    signature: Signature
-    task: Task
+    signature: Signature | TensorSignature
+    task: Literal["classification", "regression", "tensors"]
     parameters: dict[str, Any]
     metrics: dict[str, float]
-    lineage: Lineage
+    lineage: Lineage | Pushed
+    """Of a model that a job has made: its dataset, job, code, environment. Of one that was pushed: who, and whence."""
     twin: Twin | None
     input_example: list[dict[str, Any]]
     created_at: datetime
@@ -144,8 +146,7 @@ class LineageOut(BaseModel):
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, version: Version) -> Self:
-        lineage = version.manifest.lineage
+    def of(cls, version: Version, lineage: Lineage) -> Self:
         return cls(
             model=version.model,
             version=version.number,
@@ -155,6 +156,34 @@ class LineageOut(BaseModel):
             code=CodeOut(digest=lineage.code_digest),
             environment=lineage.environment,
         )
+
+
+class PushedOut(BaseModel):
+    """Who brought a version that was made elsewhere, when, and whence in his own words."""
+
+    model: str
+    version: int
+    digest: str
+    source: str
+    by: str
+    at: datetime
+
+    @classmethod
+    def of(cls, version: Version, pushed: Pushed) -> Self:
+        return cls(
+            model=version.model,
+            version=version.number,
+            digest=version.digest,
+            source=pushed.source,
+            by=pushed.by,
+            at=version.created_at,
+        )
+
+
+def lineage_of(version: Version) -> LineageOut | PushedOut:
+    """Where a version comes from: what is known of it depends on who made it."""
+    lineage = version.manifest.lineage
+    return PushedOut.of(version, lineage) if isinstance(lineage, Pushed) else LineageOut.of(version, lineage)
 
 
 class AliasOut(BaseModel):

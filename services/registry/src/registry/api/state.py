@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from kit import errors
 from kit.blobs import BlobStore
+from registry.api.uploads import Uploads
 
 
 class TooManyWaiting(errors.Unavailable): ...
@@ -46,6 +47,9 @@ class Parts:
 
     blobs: BlobStore
     turns: Turns
+    looks: Turns
+    """For looking into files that users have sent."""
+    uploads: Uploads
     file_bytes: int
     """Of the largest file."""
 

@@ -6,6 +6,8 @@ version. It is the SHA-256 of this document as canonical JSON (members sorted, n
 
     {"dataset": <digest>, "formats": [{"digest", "format", "path", "size"}, … by path], "manifest": 1,
      "parameters": {…}, "signature": {…}, "task": …}
+
+Of what a user pushed, `dataset` is null, and each of `formats` has the member `"origin": "user"` too.
 """
 
 import hashlib
@@ -14,15 +16,15 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from kit import errors
+from registry.domain.signatures import GREATEST, SMALLEST, AnySignature, Part, Word
 
 EDITION = 1
 LARGEST = 512 << 10
 """Bytes of a manifest."""
 _PATH = re.compile(r"[A-Za-z0-9](?!.*\.\.)([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-_SMALLEST, _GREATEST = -(2**63), 2**63 - 1
 
 
 class ManifestTooLarge(errors.Invalid): ...
@@ -41,7 +43,7 @@ def _is_plain(path: str) -> str:
 def _is_exact(value: Any) -> Any:
     """Refuse whole numbers that readers of JSON would round."""
     match value:
-        case int() if not _SMALLEST <= value <= _GREATEST:
+        case int() if not SMALLEST <= value <= GREATEST:
             raise ValueError("a whole number has 64 bits at most")
         case dict():
             for member in value.values():
@@ -53,57 +55,26 @@ def _is_exact(value: Any) -> Any:
 
 
 Digest = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Json = Annotated[dict[str, Any], AfterValidator(_is_exact)]
-Task = Literal["classification", "regression"]
+Example = Annotated[list[Json], Field(max_length=100)]
+Source = Annotated[str, StringConstraints(max_length=2000)]
+Format = Literal["skops", "onnx", "pt2", "safetensors", "lightgbm", "xgboost"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class File(_Part):
+class File(Part):
     """One file of the model, in one format. Pickles are none."""
 
-    format: Literal["skops", "onnx"]
+    format: Format
     path: Annotated[str, AfterValidator(_is_plain)]
     digest: Digest
     size: Annotated[int, Field(ge=0, lt=2**40)]
+    # Left out where it says nothing: what was registered before there was an origin keeps its digest.
+    origin: Annotated[Literal["user"] | None, Field(exclude_if=lambda origin: origin is None)] = None
+    """`user`: somebody sent it. Nothing: this platform has written it."""
 
 
-class Column(_Part):
-    """What goes in, or comes out."""
-
-    name: Word
-    type: Literal["number", "integer", "string", "boolean", "timestamp"]
-    nullable: bool = False
-
-
-Columns = Annotated[list[Column], Field(max_length=2000)]
-Class = Annotated[int, Field(ge=_SMALLEST, le=_GREATEST)] | bool | Annotated[str, StringConstraints(max_length=1024)]
-
-
-class Signature(_Part):
-    inputs: Columns
-    outputs: Columns
-    task: Task
-    classes: Annotated[list[Class], Field(max_length=10_000)] = []
-    """In the order of the scores; of a regression there are none."""
-
-    @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
-        names = [column.name for column in self.inputs]
-        if not names or len(set(names)) != len(names):
-            raise ValueError("a signature has at least one input, and each name once")
-        if (self.task == "classification") != (len(self.classes) > 1):
-            raise ValueError("a classification has two classes or more, a regression none")
-        if len({type(each) for each in self.classes}) > 1 or len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes are all of one type, and each is there once")
-        return self
-
-
-class Lineage(_Part):
+class Lineage(Part):
     """Where the model comes from."""
 
     dataset: Annotated[str, StringConstraints(pattern="^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?@[1-9][0-9]{0,8}$")]
@@ -114,7 +85,7 @@ class Lineage(_Part):
     environment: Annotated[dict[Word, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=200)]
 
 
-class Twin(_Part):
+class Twin(Part):
     """Whether the ONNX twin agreed with its original and was kept, and why."""
 
     kept: bool
@@ -123,15 +94,27 @@ class Twin(_Part):
     max_difference: Annotated[Finite, Field(ge=0)] | None = None
 
 
-class Manifest(_Part):
+class Pushed(Part):
+    """Where a model comes from that was made elsewhere: what its owner says of it, and who that was."""
+
+    source: Source = ""
+    by: Annotated[str, StringConstraints(max_length=256)]
+
+
+class _Model(Part):
+    """What can be said of any model."""
+
     formats: Annotated[list[File], Field(min_length=1, max_length=8)]
-    signature: Signature
-    task: Task
-    parameters: Json = {}
-    metrics: Annotated[dict[Word, Finite], Field(max_length=1000)] = {}
-    lineage: Lineage
+    signature: AnySignature
+    parameters: Json = Field(default={})
+    metrics: dict[Word, Finite] = Field(default={}, max_length=1000)
+    input_example: Example = Field(default=[])
+
+
+class Manifest(_Model):
+    task: Literal["classification", "regression", "tensors"]
+    lineage: Lineage | Pushed
     twin: Twin | None = None
-    input_example: Annotated[list[Json], Field(max_length=100)] = []
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -144,6 +127,53 @@ class Manifest(_Part):
         """As JSON, with every default written out."""
         return self.model_dump(mode="json")
 
+    @property
+    def dataset_digest(self) -> str | None:
+        """Of what the model was trained on, if this platform has trained it."""
+        return self.lineage.dataset_digest if isinstance(self.lineage, Lineage) else None
+
+
+class Trained(Manifest):
+    """What the trainer says of a model that a job of this platform has made."""
+
+    lineage: Lineage
+
+    @model_validator(mode="after")
+    def _is_our_own(self) -> Self:
+        if any(file.origin for file in self.formats):
+            raise ValueError("a file that a job has made is no user's")
+        return self
+
+
+class Origin(Part):
+    """Where a model comes from, in its owner's words."""
+
+    source: Source = ""
+
+
+class Push(_Model):
+    """What a user says of a model that was made elsewhere. Every file of it is taken for a user's."""
+
+    lineage: Origin = Origin()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        _check_files(self.formats, None)
+        if any(file.format == "safetensors" for file in self.formats):
+            _check_architecture(self.parameters.get("architecture"))
+        _check_example(self.input_example, {part.name for part in self.signature.inputs})
+        return self
+
+    def manifest(self, by: str) -> Manifest:
+        """Of the version that it becomes."""
+        said = self.model_dump(exclude={"formats", "lineage"})
+        return Manifest(
+            **said,
+            formats=[file.model_copy(update={"origin": "user"}) for file in self.formats],
+            task=self.signature.task,
+            lineage=Pushed(source=self.lineage.source, by=by[:256]),
+        )
+
 
 def _check_files(files: Sequence[File], twin: Twin | None) -> None:
     kinds = {file.format for file in files}
@@ -154,6 +184,20 @@ def _check_files(files: Sequence[File], twin: Twin | None) -> None:
         raise ValueError("a twin has an original: a file of format skops")
     if "skops" in kinds and ("onnx" in kinds) != (twin is not None and twin.kept):
         raise ValueError("an onnx file is beside a skops file exactly when a verdict has kept it as the twin")
+
+
+def _check_architecture(architecture: Any) -> None:
+    if not isinstance(architecture, dict) or not isinstance(architecture.get("name"), str):
+        raise ValueError(
+            "safetensors are weights alone: parameters.architecture says what they are the weights of, such as "
+            '{"name": "mlp", "sizes": [784, 128, 10], "activation": "relu"}'
+        )
+
+
+def _check_example(rows: Sequence[dict[str, Any]], names: set[str]) -> None:
+    # Serving warms models with them: one that does not fit would keep the model from ever being ready.
+    if any(not row or row.keys() - names for row in rows):
+        raise ValueError("a row of the input_example has an input's name for each member")
 
 
 def canonical(document: object) -> bytes:
@@ -177,7 +221,7 @@ def version_digest(manifest: Manifest) -> str:
         "manifest": EDITION,
         "formats": sorted(document["formats"], key=lambda file: str(file["path"])),
         "signature": document["signature"],
-        "dataset": manifest.lineage.dataset_digest,
+        "dataset": manifest.dataset_digest,
         "task": manifest.task,
         "parameters": document["parameters"],
     }

@@ -13,6 +13,7 @@ from serving import actions
 from serving.api.schemas import DeploymentIn, DeploymentOut, Name, Page
 from serving.api.state import PartsDep
 from serving.domain.deployments import Deployment
+from serving.domain.limits import UNLIMITED
 from serving.domain.revisions import Target
 from serving.store.deployments import DeploymentStore
 
@@ -59,7 +60,8 @@ async def put_deployment(
 ) -> DeploymentOut:
     """Serve a model, or several by weight, under a name. An existing deployment is changed with `If-Match`.
 
-    The same models again change nothing. An alias is followed from then on.
+    The same again changes nothing. An alias is followed from then on. What a body leaves out of `limits` and `pinned`
+    stays as it is; `"limits": {}` takes them away.
     """
     # Before any transaction: the registry may take its time.
     targets = await _resolved(body, caller, parts)
@@ -87,12 +89,16 @@ async def _put(
         if "if-match" in request.headers:
             raise NothingToChange(f"There is no deployment {name}.")
         await store.require_room(caller.project, limit)
-        made = await actions.add(connection, caller, name, body.parts)
+        first = body.wanted_limits or UNLIMITED
+        made = await actions.add(connection, caller, name, body.parts, limits=first, is_pinned=bool(body.pinned))
         if made is not None:
             return made, True
         deployment = await store.get(caller.project, name, lock=True)  # made by another request meanwhile
     etags.require_match(request, _etag(deployment))
-    return await actions.change_models(connection, caller, deployment, body.parts, targets), False
+    limits, is_pinned = body.wanted_limits, body.pinned
+    return await actions.change_models(
+        connection, caller, deployment, body.parts, targets, limits=limits, is_pinned=is_pinned
+    ), False
 
 
 async def _resolved(body: DeploymentIn, caller: Caller, parts: PartsDep) -> tuple[Target, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from kit import bodies, errors
@@ -14,7 +13,10 @@ from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
-from serving.api import documents, strict
+from models.tensor_signature import AnySignature
+from serving.api import deadlines, documents, predict_kinds, strict
+from serving.api.predict_kinds import Read as Read
+from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
@@ -25,6 +27,8 @@ MEMBERS = frozenset({"rows", "columns"})
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
+ARROW = {"content-type": arrow.MEDIA_TYPE}
+Write = Callable[[Live, Answering, Prediction], bytes]
 
 
 class RequestInvalid(errors.Invalid): ...
@@ -32,43 +36,60 @@ class RequestInvalid(errors.Invalid): ...
 
 def routes() -> list[RawRoute]:
     path = "/v1/deployments/{name}/predict"
-    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT)]
+    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT, is_prompt=True)]
 
 
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or say as a problem why not."""
     try:
-        body = await _answered(scope, receive, await read(scope, receive))
+        arrays, is_arrow = predict_kinds.reads(scope) or arrays_of_json, predict_kinds.wants_arrow(scope)
+        written = predict_kinds.written if is_arrow else written_as_json
+        body = await answered(scope, receive, await read(scope, receive), arrays, written)
     except bodies.ClientGone:
         return
     except Exception as exc:  # noqa: BLE001 - the edge of this application: whatever it is, it becomes a problem
         await bodies.answer_problem(scope, send, exc)
         return
-    await bodies.answer(send, 200, body, JSON)
+    await bodies.answer(send, 200, body, ARROW if is_arrow else JSON)
 
 
 async def read(scope: Scope, receive: Receive) -> bytes:
     """The whole body, which is not encoded."""
-    if Headers(scope=scope).get("content-encoding", "identity") != "identity":
+    if bodies.header_of(scope, b"content-encoding") not in ("", "identity"):
         raise errors.UnsupportedMedia("This route takes no encoded bodies.")
     return await bodies.read(scope, receive, limit=LIMIT)
 
 
-async def _answered(scope: Scope, receive: Receive, content: bytes) -> bytes:
+async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, write: Write) -> bytes:
+    """The answer to a body, which `read` makes arrays of and `write` an answer of the prediction."""
     began = time.perf_counter()
+    live, one = found(scope)
+    until = await admitted(scope, live, one)
+    arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
+    prediction = await asked(live, one, arrays, began, receive, until)
+    return await beside(prediction.size > MANY, write, live, one, prediction)
+
+
+def found(scope: Scope) -> tuple[Live, Answering]:
+    """Who answers: the version that the path names, or one by weight.
+
+    Raises:
+        DeploymentNotFound, VersionNotServed: nobody.
+        ModelNotReady: nobody yet.
+    """
     table: Table = scope["state"]["parts"].table
     live = table.find(scope["state"]["caller"].project, scope["path_params"]["name"])
-    one = live.choose(scope["state"]["request_id"])
-    arrays = await beside(len(content) > LARGE, _arrays, one, content)
-    prediction = await asked(live, one, arrays, began, receive)
-    return await beside(len(prediction.values) > MANY, _written, live, one, prediction)
+    version = scope["path_params"].get("version")
+    return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def _arrays(one: Answering, content: bytes) -> Arrays:
-    return rows.arrays_of(one.resident.signature, document_of(content))
+def arrays_of_json(signature: AnySignature, content: bytes) -> Arrays:
+    """What a body of JSON asks."""
+    return rows.arrays_of(signature, document_of(content))
 
 
-def _written(live: Live, one: Answering, prediction: Prediction) -> bytes:
+def written_as_json(live: Live, one: Answering, prediction: Prediction) -> bytes:
+    """An answer as JSON."""
     return orjson.dumps(
         {
             "predictions": one.resident.signature.answers_of(prediction),
@@ -84,17 +105,40 @@ async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) 
     return await asyncio.to_thread(work, *given) if is_much else work(*given)
 
 
-async def asked(live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive) -> Prediction:
-    """The model's answers, accounted to its revision."""
-    count = len(next(iter(arrays.values())))
+async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
+    """When the client stops waiting, if it says so. Before anything is parsed: to refuse must cost next to nothing.
+
+    Raises:
+        Overloaded: the model would not come to it in time.
+        DeadlineExceeded: the loop did not.
+        TimeoutInvalid: the client says something that is no time.
+    """
+    until = deadlines.until(scope)
     try:
-        work = one.resident.predict(arrays, count)
+        await one.admit(until)
+    except errors.Error:
+        live.refused.inc()
+        one.tally.refused(0.0)
+        raise
+    return until
+
+
+async def asked(
+    live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive, until: float | None = None
+) -> Prediction:
+    """The model's answers, accounted to its revision. `until` is what `admitted` said."""
+    count = one.resident.signature.rows_in(arrays)
+    try:
+        work = one.predict(arrays, count, until)
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
         live.refused.inc()
+        one.tally.refused(time.perf_counter() - began)
         raise
-    live.seconds.observe(time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    live.seconds.observe(seconds)
     live.rows.inc(count)
+    one.tally.answered(count, seconds)
     return prediction
 
 

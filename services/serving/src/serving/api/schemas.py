@@ -8,11 +8,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from kit import errors
 from serving.domain.deployments import ALONE, NAME, Deployment, Part, Phase, Reason, Reference
+from serving.domain.limits import Limits
 from serving.domain.revisions import Revision, Target
 
 T = TypeVar("T")
 MOST = 10
 HEAVIEST = 10_000
+BUSIEST, LONGEST = 10_000, 100_000
+LEAST_MEMORY, MOST_MEMORY = 1 << 20, 1 << 40
 
 
 def _named(value: str) -> str:
@@ -44,11 +47,25 @@ class PartIn(_In):
     weight: Annotated[int, Field(ge=1, le=HEAVIEST, strict=True)]
 
 
+class LimitsIn(_In):
+    """What is left out is as the process is set."""
+
+    concurrency: Annotated[int, Field(ge=1, le=BUSIEST, strict=True)] | None = None
+    """Requests that each of its models works on at one time, in each process."""
+    waiting: Annotated[int, Field(ge=0, le=LONGEST, strict=True)] | None = None
+    """Requests that may wait for them, in each process; more get 503."""
+    memory_bytes: Annotated[int, Field(ge=LEAST_MEMORY, le=MOST_MEMORY, strict=True)] | None = None
+    """Of each of its models, loaded. Never more than the operator allows."""
+
+
 class DeploymentIn(_In):
     """Either one model, or several with their weights."""
 
     model: ModelReference | None = None
     models: Annotated[list[PartIn], Field(min_length=1, max_length=MOST)] | None = None
+    limits: LimitsIn | None = None
+    pinned: Annotated[bool, Field(strict=True)] | None = None
+    """Whether its models stay in memory, also when nobody asks for them."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -62,6 +79,11 @@ class DeploymentIn(_In):
         if self.model is not None:
             return (Part(self.model, ALONE),)
         return tuple(Part(part.model, part.weight) for part in self.models or ())
+
+    @property
+    def wanted_limits(self) -> Limits | None:
+        """As the domain has it; None: as they are."""
+        return None if self.limits is None else Limits.from_json(self.limits.model_dump())
 
 
 class Page(BaseModel, Generic[T]):
@@ -110,9 +132,17 @@ class StatusOut(BaseModel):
     observed_generation: int
 
 
+class LimitsOut(BaseModel):
+    concurrency: int | None
+    waiting: int | None
+    memory_bytes: int | None
+
+
 class DeploymentOut(BaseModel):
     name: str
     models: list[PartOut]
+    limits: LimitsOut
+    pinned: bool
     generation: int
     status: StatusOut
     revision: RevisionOut | None
@@ -125,6 +155,8 @@ class DeploymentOut(BaseModel):
         return cls(
             name=deployment.name,
             models=[PartOut(model=part.model, weight=part.weight) for part in deployment.models],
+            limits=LimitsOut.model_validate(deployment.limits, from_attributes=True),
+            pinned=deployment.is_pinned,
             generation=deployment.generation,
             status=StatusOut(
                 phase=status.phase,

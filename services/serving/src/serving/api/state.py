@@ -19,6 +19,12 @@ class Parts:
     replica: Replica
     deployments: int
     """That a project may have."""
+    batches: int
+    """That a project may have under way."""
+    predictions: int
+    """That a project may have waiting, to be answered later."""
+    prediction_bytes: int
+    """Of their bodies."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -25,6 +25,7 @@ class FileFound(BaseModel):
     path: str
     digest: str
     size: int
+    origin: str | None = None
 
 
 class VersionFound(BaseModel):
@@ -36,6 +37,7 @@ class VersionFound(BaseModel):
     formats: list[FileFound]
     signature: dict[str, Any]
     input_example: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class Registry:
@@ -52,7 +54,7 @@ class Registry:
         path = f"/v1/models/{quote(reference.model)}/versions/{quote(reference.version)}"
         response = await self._client.request(_principal(project), "GET", path)
         try:
-            return VersionFound.model_validate_json(response.content).model_dump()
+            return VersionFound.model_validate_json(response.content).model_dump(exclude_unset=True)
         except ValidationError:
             raise AnswerNotUnderstood("The registry describes a model version in a way that is not known.") from None
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from kit import errors
+from serving.domain.limits import UNLIMITED, Limits
 from serving.domain.revisions import Revision
 
 NAME = re.compile(r"[a-z0-9](?!.*\.\.)([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -107,6 +108,9 @@ class Deployment:
     project: str
     name: str
     models: tuple[Part, ...]
+    limits: Limits = UNLIMITED
+    is_pinned: bool = False
+    """Whether its models stay in memory, whatever else is asked for."""
     status: Status = BEGUN
     generation: int = 1
     """Counts the changes of what is wanted."""

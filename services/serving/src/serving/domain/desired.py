@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.domain.limits import UNLIMITED, Limits
 from serving.domain.revisions import Target
 
 FORMAT = 1
@@ -24,8 +25,15 @@ class Desired:
     deployment: uuid.UUID
     revision: int
     targets: tuple[Target, ...]
+    limits: Limits = UNLIMITED
+    is_pinned: bool = False
     traceparent: str | None = field(default=None, compare=False)
     """Of the trace that the revision was made in. Not for the file: it is over when that is read."""
+
+    @property
+    def asks(self) -> tuple[int, Limits, bool]:
+        """What tells two wishes for the same deployment apart: a revision never changes."""
+        return self.revision, self.limits, self.is_pinned
 
     def to_json(self) -> dict[str, Any]:
         """For the file."""
@@ -35,6 +43,8 @@ class Desired:
             "deployment": str(self.deployment),
             "revision": self.revision,
             "targets": [target.to_json() for target in self.targets],
+            "limits": self.limits.to_json(),
+            "pinned": self.is_pinned,
         }
 
 
@@ -59,6 +69,8 @@ def load(content: bytes) -> list[Desired]:
                 deployment=uuid.UUID(it["deployment"]),
                 revision=it["revision"],
                 targets=tuple(Target.from_json(target) for target in it["targets"]),
+                limits=Limits.from_json(it.get("limits", {})),  # a file of an earlier release has none
+                is_pinned=bool(it.get("pinned", False)),
             )
             for it in document["deployments"]
         ]

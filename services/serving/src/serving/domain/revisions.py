@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 from kit import errors
-from models.signature import Signature
+from models.tensor_signature import signature_of_json
 
-SERVED = ("onnx", "skops")
+SERVED = ("onnx", "skops", "safetensors", "lightgbm", "xgboost", "pt2")
 """The formats that a replica can load, the best first."""
+TABULAR = frozenset({"skops"})
+"""Those whose models take columns, and no tensors."""
+USER = "user"
+"""Where a file is from that somebody has sent; of all others it is `platform`."""
 
 
 class NotServable(errors.Invalid):
@@ -28,6 +33,14 @@ class File:
     path: str
     digest: str
     size: int
+    origin: str = "platform"
+    """Who wrote it: this platform, or a user."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """As the registry has it, or a row. Rows from before there were uploads say no origin."""
+        origin = value.get("origin") or "platform"
+        return cls(value["format"], value["path"], value["digest"], value["size"], origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +55,8 @@ class Target:
     signature: Mapping[str, Any]
     example: Sequence[Mapping[str, Any]] = ()
     """Rows to warm with."""
+    architecture: Mapping[str, Any] | None = None
+    """Of what a file of weights holds the weights."""
 
     @classmethod
     def of(cls, found: Mapping[str, Any], weight: int) -> Self:
@@ -51,32 +66,34 @@ class Target:
             NotServable: it has no form that can be loaded here, or no signature.
         """
         named = f"{found['model']}@{found['version']}"
-        by_format = {file["format"]: file for file in found["formats"]}
-        chosen = next((by_format[name] for name in SERVED if name in by_format), None)
-        if chosen is None:
-            raise NotServable(f"{named} has no form that can be served, which are {' and '.join(SERVED)}.")
         try:
-            Signature.from_json(found["signature"])
+            signature = signature_of_json(found["signature"])
         except errors.Invalid as exc:
             raise NotServable(f"The signature of {named} is not understood: {exc.detail}") from None
+        by_format = {file["format"]: file for file in found["formats"]}
+        fitting = [name for name in SERVED if signature.task != "tensors" or name not in TABULAR]
+        chosen = next((by_format[name] for name in fitting if name in by_format), None)
+        if chosen is None:
+            raise NotServable(f"{named} has no form that can be served, which are {', '.join(fitting)}.")
         return cls(
             model=found["model"],
             version=found["version"],
             digest=found["digest"],
             weight=weight,
-            file=File(chosen["format"], chosen["path"], chosen["digest"], chosen["size"]),
+            file=File.from_json(chosen),
             signature=found["signature"],
             example=tuple(found.get("input_example") or ()),
+            architecture=_architecture(found.get("parameters")),
         )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """What `to_json` made; what a later version of it adds is left alone."""
-        file = value["file"]
         return cls(
             **{name: value[name] for name in ("model", "version", "digest", "weight", "signature")},
-            file=File(file["format"], file["path"], file["digest"], file["size"]),
+            file=File.from_json(value["file"]),
             example=tuple(value["example"]),
+            architecture=value.get("architecture"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +105,17 @@ class Target:
         """What tells two targets apart. A version's signature and example never change, but a database may write their
         numbers in another way."""
         return self.model, self.version, self.digest, self.weight, self.file
+
+    def order(self, path: Path) -> dict[str, Any]:
+        """What a runner child is told to load it, from the file at this path."""
+        return {
+            "path": str(path),
+            "digest": self.file.digest,
+            "format": self.file.format,
+            "signature": dict(self.signature),
+            "architecture": None if self.architecture is None else dict(self.architecture),
+            "example": [dict(row) for row in self.example[:1]],
+        }
 
     @property
     def reference(self) -> str:
@@ -102,6 +130,11 @@ class Revision:
     number: int
     targets: tuple[Target, ...]
     created_at: datetime | None = None
+
+
+def _architecture(parameters: Any) -> Mapping[str, Any] | None:
+    said = parameters.get("architecture") if isinstance(parameters, Mapping) else None
+    return said if isinstance(said, Mapping) else None
 
 
 def is_same(first: Sequence[Target], second: Sequence[Target]) -> bool:

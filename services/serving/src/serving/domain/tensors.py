@@ -11,24 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import errors
-from models.rows import MAX_ROWS
-from models.signature import Field, Prediction, Signature, require_finite
+from models.signature import Field, Prediction, require_finite
+from models.tensor_rows import KINDS as _NUMBERS
+from models.tensor_signature import BYTES as BYTES
+from models.tensor_signature import DTYPES as DTYPES
+from models.tensor_signature import MAX_DEPTH, MAX_ELEMENTS, AnySignature, TensorSignature, elements_of
 
-MAX_ELEMENTS = MAX_ROWS  # a tensor is one column
-MAX_SHAPE = 8
-DTYPES: Mapping[str, str] = {
-    "BOOL": "?",
-    **{f"UINT{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
-    **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
-    **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
-}
-BYTES = "BYTES"
 _LENGTH = struct.Struct("<I")
 _KINDS: Mapping[str, frozenset[type]] = {
-    "?": frozenset({bool}),
-    "u": frozenset({int}),
-    "i": frozenset({int}),
-    "f": frozenset({int, float, type(None)}),  # null: missing, for which JSON has no number
+    **_NUMBERS,
     "s": frozenset({str}),
 }
 
@@ -96,17 +87,26 @@ def read(document: Any, binary: bytes) -> Asked:
     return Asked(tensors, identity, _outputs(document.get("outputs"), default is True), default is True)
 
 
-def read_raw(signature: Signature, body: bytes) -> Asked:
-    """A body that is nothing but the one tensor of a model with one input."""
-    if len(signature.inputs) != 1:
+def read_raw(signature: AnySignature, body: bytes) -> Asked:
+    """A body that is nothing but the one tensor of a model with one input; one size may follow from its bytes."""
+    described = inputs_of(signature)
+    if len(described) != 1:
         raise _wrong("#", "only a model with one input takes a body without a JSON header")
-    column = signature.inputs[0]
-    datatype = datatype_of(column)
+    [(name, datatype, sizes)] = described
     if datatype == BYTES:
-        return Asked({column.name: _texts([body])}, binary=True)
-    width = np.dtype(DTYPES[datatype]).itemsize
-    given = {"shape": [len(body) // width, 1], "datatype": datatype}
-    return Asked({column.name: _from_bytes(given, body, len(body), "#")}, binary=True)
+        return Asked({name: _texts([body]).reshape([1] * len(sizes))}, binary=True)
+    if sizes.count(-1) > 1:
+        raise _wrong("#", f"only a header can say which of the shapes {sizes} this is")
+    known = np.dtype(DTYPES[datatype]).itemsize * math.prod(size for size in sizes if size != -1)
+    given = {"shape": [len(body) // known if size == -1 else size for size in sizes], "datatype": datatype}
+    return Asked({name: _from_bytes(given, body, len(body), "#")}, binary=True)
+
+
+def inputs_of(signature: AnySignature) -> list[tuple[str, str, list[int]]]:
+    """Name, datatype and shape of each input; -1 stands for what may vary."""
+    if isinstance(signature, TensorSignature):
+        return [(it.name, it.datatype, list(it.shape)) for it in signature.inputs]
+    return [(column.name, datatype_of(column), [-1, 1]) for column in signature.inputs]
 
 
 def datatype_of(column: Field) -> str:
@@ -123,27 +123,33 @@ def datatype_of(column: Field) -> str:
     return "FP32"
 
 
-def outputs_of(signature: Signature) -> list[tuple[str, str, list[int]]]:
-    """Name, datatype and shape of each output; -1 stands for the rows."""
+def outputs_of(signature: AnySignature) -> list[tuple[str, str, list[int]]]:
+    """Name, datatype and shape of each output; -1 stands for the rows, or what else may vary."""
+    if isinstance(signature, TensorSignature):
+        return [(it.name, it.datatype, list(it.shape)) for it in signature.outputs]
     if signature.task == "regression":
         return [("value", "FP64", [-1])]
     label = {"string": BYTES, "boolean": "BOOL"}.get(signature.outputs[0].type, "INT64")
-    return [("label", label, [-1]), ("score", "FP64", [-1]), ("probabilities", "FP64", [-1, len(signature.classes)])]
+    outputs = [("label", label, [-1]), ("score", "FP64", [-1]), ("probabilities", "FP64", [-1, len(signature.classes)])]
+    return outputs if signature.scored else outputs[:1]
 
 
-def tensors_of(signature: Signature, prediction: Prediction) -> list[Tensor]:
+def tensors_of(signature: AnySignature, prediction: Prediction) -> list[Tensor]:
     """The answers as tensors, all of them: the values are those of the JSON answer, to the last bit."""
     described = outputs_of(signature)
-    if prediction.scores is None:
+    if isinstance(signature, TensorSignature):
+        made = signature.tensors_of(prediction)
+        return [Tensor(name, datatype, made[name]) for name, datatype, _ in described]
+    if signature.task == "regression":
         require_finite(prediction.values)
         arrays = [np.asarray(prediction.values, np.float64)]
     else:
-        require_finite(prediction.scores)
-        scores = np.asarray(prediction.scores, np.float64)
-        labels = signature.labels_of(prediction)
         texts = described[0][1] == BYTES
-        first = np.array(labels, object if texts else DTYPES[described[0][1]])
-        arrays = [first, scores[:, 1] if len(signature.classes) == 2 else scores.max(axis=1), scores]
+        arrays = [np.array(signature.labels_of(prediction), object if texts else DTYPES[described[0][1]])]
+        if prediction.scores is not None:
+            require_finite(prediction.scores)
+            scores = np.asarray(prediction.scores, np.float64)
+            arrays += [scores[:, 1] if len(signature.classes) == 2 else scores.max(axis=1), scores]
     return [Tensor(name, datatype, array) for (name, datatype, _), array in zip(described, arrays, strict=True)]
 
 
@@ -169,7 +175,7 @@ def write(tensors: Sequence[Tensor], asked: Asked) -> tuple[list[dict[str, Any]]
             described.append({**said, "parameters": {"binary_data_size": len(raw)}})
             parts.append(raw)
         else:
-            described.append({**said, "data": tensor.array.ravel().tolist()})
+            described.append({**said, "data": _listed(tensor, f"#/outputs/{index}")})
     return described, parts
 
 
@@ -211,10 +217,10 @@ def _binary_size(given: Mapping[str, Any], pointer: str) -> int | None:
 
 def _shape(given: Mapping[str, Any], pointer: str) -> tuple[int, ...]:
     shape = given.get("shape")
-    good = isinstance(shape, list) and len(shape) <= MAX_SHAPE and all(type(it) is int and it >= 0 for it in shape)
+    good = isinstance(shape, list) and len(shape) <= MAX_DEPTH and all(type(it) is int and it >= 0 for it in shape)
     if not good or not isinstance(shape, list):
         raise _wrong(f"{pointer}/shape", "must be an array of sizes")
-    if math.prod(shape) > MAX_ELEMENTS:
+    if elements_of(shape) > MAX_ELEMENTS:
         raise _wrong(f"{pointer}/shape", f"has more than {MAX_ELEMENTS} elements")
     return tuple(shape)
 
@@ -240,15 +246,19 @@ def _from_json(given: Mapping[str, Any], pointer: str) -> NDArray[Any]:
         data = list(chain.from_iterable(data))
     if len(data) != math.prod(shape):
         raise _wrong(f"{pointer}/data", f"has {len(data)} elements, and the shape {list(shape)} others")
-    kind = "s" if dtype is None else dtype.lstrip("<")[0]
+    kind = "s" if dtype is None else np.dtype(dtype).kind
     if not set(map(type, data)) <= _KINDS[kind]:
         raise _wrong(f"{pointer}/data", f"has values that are not {given['datatype']}")
     if dtype is None:
         return _texts(data).reshape(shape)
     try:
-        return np.array(data, dtype).reshape(shape)
+        with np.errstate(over="ignore"):
+            array = np.array(data, dtype).reshape(shape)
     except OverflowError:
         raise _wrong(f"{pointer}/data", f"has values beyond {given['datatype']}") from None
+    if kind == "f" and np.isinf(array).any():
+        raise _wrong(f"{pointer}/data", f"has values beyond {given['datatype']}")
+    return array
 
 
 def _from_bytes(given: Mapping[str, Any], raw: bytes, size: int, pointer: str) -> NDArray[Any]:
@@ -287,8 +297,19 @@ def _texts(values: Sequence[str | bytes]) -> NDArray[Any]:
 def _packed(tensor: Tensor) -> bytes:
     if tensor.datatype != BYTES:
         return np.ascontiguousarray(tensor.array, DTYPES[tensor.datatype]).tobytes()
-    texts = [str(value).encode() for value in tensor.array.ravel()]
+    texts = [value if isinstance(value, bytes) else str(value).encode() for value in tensor.array.ravel()]
     return b"".join(chain.from_iterable((_LENGTH.pack(len(text)), text) for text in texts))
+
+
+def _listed(tensor: Tensor, pointer: str) -> list[Any]:
+    data = tensor.array.ravel().tolist()
+    if tensor.datatype != BYTES:
+        return data
+    try:
+        return [value.decode() if isinstance(value, bytes) else value for value in data]
+    except UnicodeDecodeError:
+        detail = f"{tensor.name[:100]!r} holds bytes that are no text: ask for it with the parameter binary_data"
+        raise _wrong(pointer, detail) from None
 
 
 def _wrong(pointer: str, detail: str) -> TensorInvalid:

@@ -1,4 +1,4 @@
-"""Runner children: models that need scikit-learn run in a process of their project, which may crash or hang alone."""
+"""Runner children: models of a project run in a process of their own, which may crash or hang alone."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,18 +18,20 @@ import orjson
 
 from kit import errors
 from kit.reconcile import first
-from models.signature import Arrays, Prediction, Signature
-from serving.domain.revisions import Target
-from serving.replica.lanes import Lane
+from models.signature import Arrays, Prediction
+from models.tensor_rows import TensorsInvalid
+from serving.replica.turns import Turns
 from serving.runner import frames
 
 log = logging.getLogger(__name__)
 FIRST, LONGEST = 0.5, 30.0
 """Seconds before a child that broke off is started again; they double."""
+STARVING = 3
+"""Answers in a row that found no memory, after which what has leaked is got back by a new process."""
 HEALTHY = 60.0
 """Seconds after which a child is believed to be well, and the next break is a first one."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
-COMMAND = (sys.executable, "-m", "serving.runner")
+COMMAND = (sys.executable, "-P", "-m", "serving.runner")
 
 
 class ModelNotReady(errors.Unavailable):
@@ -52,16 +55,19 @@ FAILURES: dict[str, type[errors.Error]] = {
     "memory": ModelTooHungry,
     "corrupt": ModelFailed,
     "failed": ModelFailed,
+    "invalid": TensorsInvalid,
 }
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChildLimits:
     """What a child may use."""
 
     memory: int
     load: timedelta
     predict: timedelta
+    models: Path | None = None
+    """The folder of models' files, out of which it can read. None: it can read whatever its user can."""
 
 
 @dataclass
@@ -69,6 +75,7 @@ class _Asked:
     """A message to the child, whose answer is awaited."""
 
     op: str
+    model: str
     within: float
     """Seconds from its turn, which the child says, to its answer; before, they are those of silence."""
     deadline: asyncio.Timeout
@@ -83,9 +90,22 @@ class _Asked:
 class Runner:
     """A child of a project. A task of its own starts it, and starts it again when it breaks off."""
 
-    def __init__(self, limits: Limits, *, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(
+        self,
+        limits: ChildLimits,
+        *,
+        blame: Callable[[str], None] = lambda model: None,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        """`blame` is told of a model over which the child ended while it had others: it is lost, they are not."""
+        self._blame = blame
+        self._hungry = 0
+        self.is_shared = True
+        """Whether other models may come too."""
         self._limits = limits
         self._command = command
+        self.turns = Turns(1)
+        """A child answers one at a time: whose model is next."""
         self._models: dict[str, dict[str, Any]] = {}
         self._loaded: set[str] = set()  # in this life of the child
         self._pending: dict[int, _Asked] = {}
@@ -131,8 +151,21 @@ class Runner:
             raise ModelNotReady("The process that runs this model is being started.", retry_after=timedelta(seconds=1))
         columns, parts = frames.columns_of(arrays)
         header = {"op": "predict", "model": model, "columns": columns}
-        answer, body = await self._ask(header, parts, within=self._limits.predict)
+        try:
+            answer, body = await self._ask(header, parts, within=self._limits.predict)
+        except ModelTooHungry:
+            self._hunger()
+            raise
+        self._hungry = 0
         return frames.prediction_of(answer, body)
+
+    def _hunger(self) -> None:
+        """One request may ask for too much; when the next ones find no memory either, it has leaked away."""
+        self._hungry += 1
+        if self._hungry >= STARVING:
+            log.error("runner ended: its memory is used up", extra={"bytes": self._limits.memory})
+            self._hungry = 0
+            self._kill()
 
     def unload(self, model: str) -> None:
         """Have it dropped when its turn comes. Nobody waits for that."""
@@ -162,7 +195,7 @@ class Runner:
         answer = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                self._pending[number] = _Asked(header["op"], seconds, deadline, answer)
+                self._pending[number] = _Asked(header["op"], header["model"], seconds, deadline, answer)
                 writer.write(frames.pack({**header, "id": number}, parts or ()))
                 await writer.drain()
                 return _checked(*await answer)
@@ -177,12 +210,18 @@ class Runner:
     def _give_up(self, late: int) -> None:
         """End a child that hangs, and with it all that waits for it; but not for a load while others answer."""
         if self._pending[late].op != "load" or not self._loaded:
+            self._accuse(self._pending[late])
             self._kill()
             return
         self.is_stuck = True
         for number, asked in self._pending.items():
             if number != late and asked.op == "load" and not asked.answer.done():
                 asked.answer.set_exception(ConnectionResetError())  # its turn never comes
+
+    def _accuse(self, asked: _Asked) -> None:
+        if asked.op == "predict" and len(self._models) > 1 and self._models.pop(asked.model, None) is not None:
+            log.warning("runner ended over a model", extra={"model": asked.model[:100]})
+            self._blame(asked.model)
 
     async def _keep(self) -> None:
         """Start the child, see it end, start it again."""
@@ -212,6 +251,7 @@ class Runner:
                     *self._command,
                     str(theirs.fileno()),
                     str(self._limits.memory),
+                    *([] if self._limits.models is None else [str(self._limits.models)]),
                     pass_fds=[theirs.fileno()],
                     env={"PATH": os.environ.get("PATH", ""), **ENVIRONMENT},
                     stdin=asyncio.subprocess.DEVNULL,
@@ -244,7 +284,9 @@ class Runner:
                     self.unload(model)
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, frames.FrameInvalid, ValueError):
+        # What it says may be what a stranger's model makes it say: nonsense is the end of this child, and of no other.
+        nonsense = (frames.FrameInvalid, ValueError, KeyError, TypeError)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, *nonsense):
             while True:
                 header, body = frames.sizes(await reader.readexactly(frames.HEAD.size))
                 whole = await reader.readexactly(header + body)
@@ -271,6 +313,8 @@ class Runner:
             self._writer = None
         for asked in self._pending.values():
             if not asked.answer.done():
+                if asked.is_begun and not self._ending.is_set():
+                    self._accuse(asked)
                 asked.answer.set_exception(ConnectionResetError())
         self._kill()
         if self._process is not None:
@@ -286,99 +330,4 @@ class Runner:
 def _checked(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     if header["ok"]:
         return header, body
-    raise FAILURES[header["kind"]](header["detail"])
-
-
-class InChild:
-    """A model in a runner child."""
-
-    def __init__(self, signature: Signature, runner: Runner, model: str, *, waiting: int) -> None:
-        self.signature = signature
-        self._runner = runner
-        self._model = model
-        self._lane = Lane(self._ask, waiting=waiting)
-
-    @property
-    def is_lost(self) -> bool:
-        return not self._runner.has(self._model)
-
-    def is_quick(self, rows: int) -> bool:
-        return False
-
-    async def predict(self, arrays: Arrays, rows: int) -> Prediction:
-        return await self._lane.predict(arrays, rows)
-
-    async def _ask(self, arrays: Arrays) -> Prediction:
-        return await self._runner.predict(self._model, arrays)
-
-    async def close(self) -> None:
-        await self._lane.drain()
-        self._runner.unload(self._model)
-
-
-class Runners:
-    """The runner children of this process: one for each project that needs one.
-
-    A model that did not come through its load gets a child of its own for the next one, which is kept if it does;
-    so does whatever is to be loaded while a load in the project's child is stuck.
-    """
-
-    def __init__(self, limits: Limits, *, waiting: int, command: tuple[str, ...] = COMMAND) -> None:
-        self._limits = limits
-        self._waiting = waiting
-        self._command = command
-        self._of: dict[str, list[Runner]] = {}
-        self._suspects: set[tuple[str, str]] = set()
-
-    async def load(self, project: str, target: Target, path: Path) -> InChild:
-        suspect = (project, target.file.digest)
-        alone = suspect in self._suspects
-        runner = self._fresh(project) if alone else self._shared(project)
-        model = f"{target.file.digest} {next(_NAMES)}"
-        order = {
-            "path": str(path),
-            "digest": target.file.digest,
-            "signature": dict(target.signature),
-            "example": [dict(row) for row in target.example[:1]],
-        }
-        try:
-            await runner.load(model, order)
-        except RunnerGone:
-            self._suspects.add(suspect)
-            raise
-        finally:
-            if alone and runner.is_empty:
-                self._of[project].remove(runner)
-                await runner.close()
-        self._suspects.discard(suspect)
-        return InChild(Signature.from_json(target.signature), runner, model, waiting=self._waiting)
-
-    def _fresh(self, project: str) -> Runner:
-        runner = Runner(self._limits, command=self._command)
-        self._of.setdefault(project, []).append(runner)
-        return runner
-
-    def _shared(self, project: str) -> Runner:
-        return next((it for it in self.of(project) if not it.is_stuck), None) or self._fresh(project)
-
-    def of(self, project: str) -> list[Runner]:
-        """The project's children."""
-        return self._of.get(project, [])
-
-    async def close_idle(self) -> None:
-        """End the children that run no model any more."""
-        for project, runners in list(self._of.items()):
-            for runner in [runner for runner in runners if runner.is_empty]:
-                runners.remove(runner)
-                await runner.close()
-            if not runners:
-                del self._of[project]
-
-    async def close(self) -> None:
-        for runners in self._of.values():
-            for runner in runners:
-                await runner.close()
-        self._of.clear()
-
-
-_NAMES = itertools.count(1)
+    raise FAILURES[header["kind"]](header["detail"], errors=header.get("places", ()))

@@ -65,6 +65,11 @@ class Files:
             for leftover in self._folder.glob("*.part"):
                 leftover.unlink()
 
+    @property
+    def folder(self) -> Path:
+        """Where all of them are."""
+        return self._folder
+
     def path(self, digest: str) -> Path:
         """Where the file of this digest is, if it is here."""
         return self._folder / digest.removeprefix("sha256:")

@@ -9,43 +9,38 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from prometheus_client import Histogram
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import errors, leases, tracing
 from kit.reconcile import first
 from models.onnx_models import OnnxModelInvalid
+from models.onnx_structure import OnnxOutside
 from models.signature import ModelOutputInvalid
 from serving import actions
 from serving.domain.deployments import Reason
 from serving.domain.desired import Desired, StateUnreadable, dump, load
 from serving.domain.observations import Observation
-from serving.domain.revisions import Target
 from serving.replica.asking import Asking
-from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone, Runners
+from serving.replica.children import ModelFailed, ModelTooHungry, RunnerGone
 from serving.replica.files import Files, ModelTooLarge
-from serving.replica.residents import Loader, Resident, identity_of
-from serving.replica.table import Answering, Live, Table
+from serving.replica.residency import NoRoom, Residency
+from serving.replica.residents import Loader
+from serving.replica.runners import Runners
+from serving.replica.table import Answering, Live, ModelNotReady, Table
 from serving.store.deployments import DeploymentStore
 from serving.store.replicas import ReplicaStore
 
 log = logging.getLogger(__name__)
-LOADS = Histogram(
-    "trainyard_model_load_seconds",
-    "From the decision to load a model to its first warm answer.",
-    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
+RELOAD = 10.0
+"""Seconds that a request waits for a model that was given up."""
 HEARTBEAT = 3.0
 SILENCE = 5.0
 """Seconds that the database may take to answer."""
-AT_ONCE = 2
-"""Models that are loaded at one time."""
 PATIENCE = 5.0
 """Seconds that a look at what is wanted waits for the models that it began to load."""
 FIRST, LONGEST = 1.0, 60.0
@@ -57,8 +52,10 @@ ABSENT = 2.0
 REASONS: dict[type[BaseException], Reason] = {
     ModelTooLarge: Reason.MODEL_TOO_LARGE,
     ModelTooHungry: Reason.OUT_OF_MEMORY,
+    NoRoom: Reason.OUT_OF_MEMORY,
     ModelFailed: Reason.MODEL_INVALID,
     OnnxModelInvalid: Reason.MODEL_INVALID,
+    OnnxOutside: Reason.MODEL_INVALID,
     ModelOutputInvalid: Reason.MODEL_INVALID,
     RunnerGone: Reason.LOAD_FAILED,
     # As the registry says them.
@@ -66,6 +63,10 @@ REASONS: dict[type[BaseException], Reason] = {
     errors.NotFound: Reason.MODEL_NOT_FOUND,
     errors.Unavailable: Reason.REGISTRY_UNAVAILABLE,
 }
+
+
+class DeploymentPinned(errors.Conflict):
+    """Its models stay in memory."""
 
 
 class _Trouble:
@@ -88,19 +89,28 @@ class _Trouble:
 
 
 class Replica:
-    def __init__(self, engine: AsyncEngine, table: Table, files: Files, loader: Loader, runners: Runners) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        table: Table,
+        files: Files,
+        loader: Loader,
+        runners: Runners,
+        *,
+        budget: int | None = None,
+        reload: float = RELOAD,
+    ) -> None:
+        """`budget` is the bytes that models may take; `reload` the seconds that a request waits for one of them."""
         self._engine = engine
         self._table = table
         self._files = files
-        self._loader = loader
+        self._reload = reload
+        self._residency = Residency(table, loader, budget, self.awake)
         self._runners = runners
-        self._residents: dict[str, Resident] = {}
         self._trouble: dict[uuid.UUID, _Trouble] = {}
         self._desired: list[Desired] = []
         self._boot = uuid.uuid4()
         self._id = self._boot
-        self._turn = asyncio.Semaphore(AT_ONCE)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._writing = asyncio.Lock()
         self._ask_wanted, self._tell = Asking(SILENCE), Asking(SILENCE)
         self._bringing: dict[uuid.UUID, asyncio.Task[None]] = {}
@@ -114,6 +124,15 @@ class Replica:
         if not self._table.is_informed:
             return {"desired": "unknown"}
         return None if self._is_through else {"desired": "loading"}
+
+    def listed(self, project: str) -> list[tuple[Desired, Live | None, str]]:
+        """A project's deployments as they are wanted, what answers for each here, and why that is something else."""
+        troubles = {key: it.message for key, it in self._trouble.items()}
+        return [
+            (it, self._table.of(it.deployment), troubles.get(it.deployment, ""))
+            for it in sorted(self._desired, key=lambda it: it.name)
+            if it.project == project
+        ]
 
     async def run(self, *, poll: float, wakeup: asyncio.Event, stop: asyncio.Event) -> None:
         """Until `stop` is set."""
@@ -195,7 +214,7 @@ class Replica:
     def _is_due(self, desired: Desired) -> bool:
         live = self._table.of(desired.deployment)
         trouble = self._trouble.get(desired.deployment)
-        served = live is not None and live.desired.revision == desired.revision and not live.is_lost
+        served = live is not None and live.desired.asks == desired.asks and not live.is_lost
         waits = trouble is not None and time.monotonic() < trouble.next_at
         return not served and not waits and desired.deployment not in self._bringing
 
@@ -203,12 +222,17 @@ class Replica:
         """Load a revision beside the one that is served, and let it take over."""
         with tracing.quietly() if desired.traceparent is None else tracing.span("load", parent=desired.traceparent):
             tracing.note(deployment=desired.name, revision=desired.revision)
-            await self._load(desired)
+            with self._residency.claiming(desired):
+                await self._load(desired)
 
     async def _load(self, desired: Desired) -> None:
         said = {"deployment": desired.name, "revision": desired.revision}
         try:
-            answering = [Answering(target, await self._resident(desired.project, target)) for target in desired.targets]
+            residents = await self._residency.bring(desired)
+            answering = [
+                Answering(target, resident, lane=resident.lane(desired.limits))
+                for target, resident in zip(desired.targets, residents, strict=True)
+            ]
             if desired not in self._desired:
                 return
             # Before it answers: what was once said to be served is served after a restart too.
@@ -222,13 +246,49 @@ class Replica:
         self._table.put(Live(desired, tuple(answering)))
         log.info("serving", extra=said)
 
-    async def _resident(self, project: str, target: Target) -> Resident:
-        key = identity_of(project, target)
-        async with self._turn, self._locks[key]:
-            if key not in self._residents or self._residents[key].is_lost:
-                with LOADS.time():
-                    self._residents[key] = await self._loader.load(project, target)
-            return self._residents[key]
+    async def awake(self, deployment: uuid.UUID) -> Live:
+        """What answers for it, with its models in memory: they are brought back if they were given up.
+
+        Raises:
+            ModelNotReady: that takes too long, or cannot be.
+        """
+        live = self._table.of(deployment)
+        if live is not None and live.is_asleep:
+            wanted = next((it for it in self._desired if it.deployment == deployment), live.desired)
+            trouble = self._trouble.get(deployment)
+            if deployment not in self._bringing and (trouble is None or time.monotonic() >= trouble.next_at):
+                self._bringing[deployment] = task = self._group.create_task(self._bring(wanted))
+                task.add_done_callback(lambda _: self._bringing.pop(deployment, None))
+            if (loading := self._bringing.get(deployment)) is not None:
+                await asyncio.wait({loading}, timeout=self._reload)
+            live = self._table.of(deployment)
+        if live is None or live.is_asleep:
+            trouble = self._trouble.get(deployment)
+            said = "" if trouble is None else f" {trouble.message}"
+            raise ModelNotReady(f"The model is not in memory yet.{said}", retry_after=timedelta(seconds=1))
+        return live
+
+    async def load(self, project: str, name: str) -> Live:
+        """Bring a deployment's models back into memory, if they are not there.
+
+        Raises:
+            DeploymentNotFound: there is none of that name.
+            ModelNotReady: they cannot be had, or not so soon.
+        """
+        return await self.awake(self._table.find(project, name).desired.deployment)
+
+    async def unload(self, project: str, name: str) -> None:
+        """Give a deployment's models up, in this process. The next request, or `load`, brings them back.
+
+        Raises:
+            DeploymentNotFound: there is none of that name.
+            DeploymentPinned: it is to stay in memory.
+        """
+        live = self._table.find(project, name)
+        if live.desired.is_pinned:
+            raise DeploymentPinned(f"Deployment {name[:100]} is pinned: its models stay in memory.")
+        if not live.is_asleep:
+            await self._residency.evict(live)
 
     async def _remember(self, *coming: Desired) -> None:
         """Keep on disk what is served, and what is about to be."""
@@ -246,10 +306,7 @@ class Replica:
         await self._remember()
         if self._bringing:
             return  # what they have loaded is nobody's yet
-        used = {identity_of(live.desired.project, one.target) for live in self._table for one in live.answering}
-        for key in self._residents.keys() - used:
-            await self._residents.pop(key).close()
-        self._locks.clear()
+        await self._residency.keep_only_used()
         await self._runners.close_idle()
         kept = (*self._desired, *(live.desired for live in self._table))
         keep = {target.file.digest for desired in kept for target in desired.targets}

@@ -1,18 +1,23 @@
 """Which models answer under which names, right now: what requests look at, and the replica's loop writes."""
 
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from kit import errors
+from models.signature import Arrays, Prediction
 from serving.domain.deployments import DeploymentNotFound
 from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
-from serving.replica.residents import Resident
+from serving.replica.lanes import Lane, require_time
+from serving.replica.residents import Asleep, Resident
+from serving.replica.tallies import Tally
 
 SECONDS = Histogram(
     "trainyard_predict_seconds",
@@ -39,6 +44,30 @@ class Answering:
 
     target: Target
     resident: Resident
+    tally: Tally = field(default_factory=Tally, compare=False)
+    lane: Lane | None = field(default=None, compare=False)
+    """The deployment's own queue in front of the resident, which others may ask too."""
+
+    async def admit(self, until: float | None) -> None:
+        """Have a request go on to be read: in its turn, where all of it is done on the loop.
+
+        Raises:
+            Overloaded: it would not be answered before `until`, or within the patience with who does not say it.
+            DeadlineExceeded: its turn has come too late.
+        """
+        if self.lane is None:
+            return
+        if not self.resident.is_quick(1):
+            self.lane.admit(1, until)
+        elif (pace := self.resident.pace) is not None:
+            await pace.turn()
+            require_time(until)
+
+    def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Coroutine[Any, Any, Prediction]:
+        """The answers: at once where that is quick, or else when the deployment's turn comes."""
+        if self.lane is None or self.resident.is_quick(rows):
+            return self.resident.predict(arrays, rows)
+        return self.lane.predict(arrays, rows, until)
 
 
 @dataclass(frozen=True)
@@ -47,6 +76,7 @@ class Live:
 
     desired: Desired
     answering: tuple[Answering, ...]
+    began_at: float = field(default_factory=time.time, compare=False)
     weights: tuple[int, ...] = field(init=False)
     labels: tuple[str, str, str] = field(init=False)
     """Of its metrics, which are looked up once: a look-up for each request costs what a small model costs."""
@@ -65,6 +95,16 @@ class Live:
     def is_lost(self) -> bool:
         """Whether one of its models has to be loaded anew."""
         return any(one.resident.is_lost for one in self.answering)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether its models were given up: they come back when they are asked."""
+        return any(isinstance(one.resident, Asleep) for one in self.answering)
+
+    @property
+    def used_at(self) -> float:
+        """When it was asked last, or else began to answer, in seconds since 1970."""
+        return max(self.began_at, *(one.tally.last_at for one in self.answering), 0.0)
 
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""

@@ -1,1 +1,1 @@
-"""The child that runs what needs scikit-learn."""
+"""The child that runs what may not run in serving's own process."""

@@ -1,31 +1,34 @@
-"""`python -m serving.runner FD`: models that need scikit-learn, for one project, behind one socket.
+"""`python -m serving.runner FD MEMORY [MODELS]`: models that may not run in serving's own process, for one project.
+
+They are asked through one socket.
 
 It ends when its parent does, and when it needs more memory than it may have it says so instead of answering.
 """
 
-import ctypes
+import hashlib
 import os
-import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from kit import errors
-from models import formats
-from models.signature import Signature
-from models.skops_models import SkopsModel
+from models.runners import ModelUnloadable, Runner
+from models.tensor_signature import signature_of_json
 from serving.domain.revisions import File, Target
-from serving.runner import frames
+from serving.runner import frames, runtimes
+from serving.runner.confining import confine
 from serving.runner.warming import warm
 
-PR_SET_PDEATHSIG = 1
+NOWHERE = "/"
 
 
 class Loaded:
@@ -33,7 +36,7 @@ class Loaded:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._models: dict[str, SkopsModel] = {}
+        self._models: dict[str, Runner] = {}
         self._turn = threading.Lock()
 
     def serve(self) -> None:
@@ -50,6 +53,9 @@ class Loaded:
             said, parts = getattr(self, f"_{header['op']}")(header, body)
         except MemoryError:
             said, parts = {"ok": False, "kind": "memory", "detail": "The model needs more memory than it may have."}, []
+        except errors.Invalid as error:
+            said = {"ok": False, "kind": "invalid", "detail": error.detail, "places": error.errors}
+            parts = []
         except errors.Error as error:
             said, parts = {"ok": False, "kind": "corrupt", "detail": error.detail}, []
         except Exception as error:  # noqa: BLE001 - an estimator may raise anything; whoever asked must hear of it
@@ -61,16 +67,17 @@ class Loaded:
             self._channel.sendall(frames.pack({**said, "id": number}, parts))
 
     def _load(self, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], list[bytes]]:
-        content = Path(header["path"]).read_bytes()
-        if formats.digest_of(content) != header["digest"]:
-            raise formats.ModelFileInvalid(f"The bytes are not those of {header['digest']}.")
-        model = SkopsModel(content, Signature.from_json(header["signature"]))
+        content = _mapped(Path(header["path"]))
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != header["digest"]:
+            raise ModelUnloadable(f"The bytes are not those of {header['digest']}.")
+        signature = signature_of_json(header["signature"])
+        model = runtimes.load(header["format"], runtimes.Loading(content, signature, header["architecture"]))
         target = Target(
             model="",
             version=0,
             digest="",
             weight=0,
-            file=File("skops", "", header["digest"], len(content)),
+            file=File(header["format"], "", header["digest"], len(content)),
             signature=header["signature"],
             example=header["example"],
         )
@@ -87,6 +94,14 @@ class Loaded:
         if model is None:
             return {"ok": False, "kind": "absent", "detail": "The model is not loaded."}, []
         return frames.answer_of(model.predict(frames.arrays_of(header["columns"], body)))
+
+
+def _mapped(path: Path) -> mmap:
+    with path.open("rb") as file:
+        try:
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+        except ValueError:  # nothing can be mapped of a file that has no bytes
+            raise ModelUnloadable("The file is empty.") from None
 
 
 def _receive(channel: socket.socket) -> tuple[dict[str, Any], bytes] | None:
@@ -115,11 +130,10 @@ def _must_not_fail(done: "Future[None]") -> None:
 
 def main(argv: list[str]) -> int:
     descriptor, memory = int(argv[0]), int(argv[1])
-    if sys.platform == "linux":
-        # Also when it computes for ever and does not see its parent's end of the channel close.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    confine(memory, Path(argv[2]) if len(argv) > 2 else None)
+    # Nothing can be written, and torch wants a folder to write to all the same: one that is there already.
+    tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = NOWHERE
+    os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # it would look for semaphores, and warn that there are none
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to end
     with socket.socket(fileno=descriptor) as channel:
         Loaded(channel).serve()

@@ -23,6 +23,7 @@ from serving.domain.deployments import (
     TooManyDeployments,
 )
 from serving.domain.desired import Desired
+from serving.domain.limits import UNLIMITED, Limits
 from serving.domain.revisions import Revision, Target
 from serving.store.tables import deployments, observations, revisions
 
@@ -34,6 +35,7 @@ _OF_REVISION = sa.and_(
 _Key = tuple[str, uuid.UUID, int]
 _COLUMNS = (
     *(deployments.c[name] for name in ("id", "project", "name", "models", "phase", "reason", "message")),
+    *(deployments.c[name] for name in ("limits", "pinned")),
     *(deployments.c[name] for name in ("generation", "observed_generation", "nudges")),
     *(deployments.c[name] for name in ("removed_at", "created_at", "updated_at")),
     *(revisions.c[name] for name in ("number", "targets")),
@@ -48,9 +50,12 @@ class DeploymentStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add(self, project: str, name: str, models: Sequence[Part]) -> Deployment | None:
+    async def add(
+        self, project: str, name: str, models: Sequence[Part], *, limits: Limits = UNLIMITED, is_pinned: bool = False
+    ) -> Deployment | None:
         """A new deployment; None when the project has one of that name."""
         values = {"id": uuid7(), "project": project, "name": name, "models": _documents(models), **_status(BEGUN)}
+        values |= {"limits": limits.to_json(), "pinned": is_pinned}
         free = deployments.c.removed_at.is_(None)
         insert = pg.insert(deployments).values(values)
         made = insert.on_conflict_do_nothing(index_elements=["project", "name"], index_where=free)
@@ -102,9 +107,18 @@ class DeploymentStore:
         found = await self._connection.execute(query.order_by(deployments.c.name).limit(limit))
         return [_deployment(row) for row in found]
 
-    async def change(self, deployment: Deployment, models: Sequence[Part]) -> Deployment:
-        """Ask the deployment (locked by this transaction) for other models."""
+    async def change(
+        self,
+        deployment: Deployment,
+        models: Sequence[Part],
+        *,
+        limits: Limits | None = None,
+        is_pinned: bool | None = None,
+    ) -> Deployment:
+        """Ask the deployment (locked by this transaction) for other models or limits; None: as they are."""
         values = {"models": _documents(models), "generation": deployments.c.generation + 1, "updated_at": NOW}
+        values["limits"] = (deployment.limits if limits is None else limits).to_json()
+        values["pinned"] = deployment.is_pinned if is_pinned is None else is_pinned
         await self._update(deployment, **values, **_status(BEGUN), **_nudged_now())
         return await self.get(deployment.project, deployment.name)
 
@@ -210,20 +224,25 @@ class DeploymentStore:
     async def desired(self, known: Iterable[Desired] = ()) -> list[Desired]:
         """What every replica is to serve. A revision never changes: those that are `known` are not read again."""
         query = (
-            sa.select(deployments.c.project, deployments.c.name, deployments.c.id, revisions.c.number)
+            sa.select(
+                *(deployments.c[name] for name in ("project", "name", "id", "limits", "pinned")), revisions.c.number
+            )
             .join(revisions, _OF_REVISION)
             .where(deployments.c.removed_at.is_(None))
             .order_by(deployments.c.project, deployments.c.id)
         )
         wanted = (await self._connection.execute(query)).all()
-        targets = {(it.project, it.deployment, it.revision): (it.targets, it.traceparent) for it in known}
-        news = [key for row in wanted if (key := (row.project, row.id, row.number)) not in targets]
-        targets |= await self._targets(news)
-        return [
-            Desired(row.project, row.name, row.id, row.number, *targets[key])
-            for row in wanted
-            if (key := (row.project, row.id, row.number)) in targets  # else it was deleted between the two readings
-        ]
+        read = {(it.project, it.deployment, it.revision): (it.targets, it.traceparent) for it in known}
+        news = [key for row in wanted if (key := (row.project, row.id, row.number)) not in read]
+        read |= await self._targets(news)
+        found = []
+        for row in wanted:
+            revised = read.get((row.project, row.id, row.number))
+            if revised is not None:  # else it was deleted between the two readings
+                targets, trace = revised
+                limits = Limits.from_json(row.limits)
+                found.append(Desired(row.project, row.name, row.id, row.number, targets, limits, row.pinned, trace))
+        return found
 
     async def _targets(self, keys: Sequence[_Key]) -> dict[_Key, tuple[tuple[Target, ...], str | None]]:
         if not keys:
@@ -268,6 +287,8 @@ def _deployment(row: sa.Row[Any]) -> Deployment:
         project=row.project,
         name=row.name,
         models=tuple(Part(**part) for part in row.models),
+        limits=Limits.from_json(row.limits),
+        is_pinned=row.pinned,
         status=Status(Phase(row.phase), Reason(row.reason), row.message),
         generation=row.generation,
         observed_generation=row.observed_generation,

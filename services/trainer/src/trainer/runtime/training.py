@@ -2,7 +2,8 @@
 
 import logging
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from kit import children, errors
 from models import formats, scoring, twin
-from models.estimators import estimator_kind, steps_of
+from models.estimators import EstimatorKind, estimator_kind, steps_of
 from models.examples import rows_of
 from models.matrices import matrix_of
-from models.preprocessing import pipeline_of
-from models.signature import MISSING_TIME, Arrays, Field, Signature
+from models.preprocessing import kept, pipeline_of
+from models.signature import MISSING_TIME, Arrays, Field, Prediction, Signature
 from models.skops_models import SkopsModel
 from models.verdicts import Verdict
 from trainer.domain.attempts import SKOPS_FILE, AttemptJob, AttemptResult, Outcome
@@ -53,6 +54,7 @@ def run(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult:
     task = _read(job, folder)
     reporter.stage("fitting")
     pipeline, parameters = _fitted(job, task)
+    task = replace(task, signature=_answering(task.signature, pipeline))
     _report_curves(pipeline, reporter)
     content = formats.dumps(pipeline)
     (folder / SKOPS_FILE).write_bytes(content)
@@ -146,9 +148,11 @@ def _fitted(job: AttemptJob, task: Task) -> tuple[Any, dict[str, Any]]:
     except errors.Invalid as error:
         places = "; ".join(f"{place['pointer']} {place['detail']}" for place in error.errors)
         raise UserMistake(error.detail, places) from error
+    _require_fitting(kind, task)
     try:
-        pipeline.fit(matrix_of(task.signature, task.train.arrays), task.wanted)
-    except ValueError as error:
+        pipeline = kept(pipeline.fit(matrix_of(task.signature, task.train.arrays), task.wanted))
+    except (ValueError, AttributeError, np.linalg.LinAlgError) as error:
+        # An estimator made of others says with an AttributeError what one of them cannot do.
         hint = "The estimator's parameters and the data do not fit together."
         raise UserMistake(f"The estimator cannot be fitted: {error}", hint) from error
     used = {"numeric": steps.numeric, "categories": steps.categories, "add_indicator": steps.add_indicator}
@@ -161,6 +165,29 @@ def _fitted(job: AttemptJob, task: Task) -> tuple[Any, dict[str, Any]]:
     }
 
 
+def _require_fitting(kind: EstimatorKind, task: Task) -> None:
+    """What is known before an hour of fitting, or a lack of memory, says it."""
+    if kind.max_rows and task.train.rows > kind.max_rows:
+        raise UserMistake(
+            f"{kind.name} learns from {kind.max_rows} rows at most, and there are {task.train.rows}: "
+            "what it needs grows with the square of them.",
+            "Take a smaller dataset or split, or another estimator: docs/estimators.md lists them.",
+        )
+    if task.classes is not None and not kind.takes_minus_one and -1 in task.classes.values:
+        hint = "Give the class another number, or a name."
+        raise UserMistake(f"To {kind.name} the class -1 says that a row has no label.", hint)
+
+
+def _answering(signature: Signature, pipeline: Any) -> Signature:
+    """The signature, with what the fitted estimator answers: not each classifier knows probabilities."""
+    if signature.task == "regression":
+        return signature
+    scored = hasattr(pipeline[-1], "predict_proba")
+    if not scored:
+        log.info("this estimator knows no probabilities: the model answers with labels alone")
+    return Signature.of(signature.inputs, signature.task, signature.classes, scored=scored)
+
+
 def _report_curves(pipeline: Any, reporter: Reporter) -> None:
     """How the fit went, round by round, where the estimator kept a record."""
     for name in CURVES:
@@ -169,15 +196,32 @@ def _report_curves(pipeline: Any, reporter: Reporter) -> None:
             reporter.metric(name.strip("_"), float(value), step)
 
 
+def _predicted(model: SkopsModel, task: Task) -> Prediction:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a number that is none, which is looked for below
+            prediction = model.predict(task.held_out.arrays)
+    except (ValueError, AttributeError) as error:
+        hint = "Choose another estimator, or other parameters."
+        raise UserMistake(f"The fitted estimator cannot answer for the rows held out: {error}", hint) from error
+    numbers = prediction.values if task.classes is None else prediction.scores
+    if numbers is not None and not np.isfinite(numbers).all():
+        rows = int((~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)).sum())
+        hint = "With neighbours in a radius, choose a larger one; else scale the columns, or the target."
+        raise UserMistake(f"The fitted estimator answers {rows} rows held out with what is not a number.", hint)
+    return prediction
+
+
 def _metrics(model: SkopsModel, task: Task) -> dict[str, float]:
-    prediction = model.predict(task.held_out.arrays)
+    prediction = _predicted(model, task)
     baseline = _baseline(task)
-    if task.classes is None or prediction.scores is None:
+    if task.classes is None:
         found = scoring.regression_metrics(task.truth, prediction.values)
         beside = {} if baseline is None else scoring.regression_metrics(task.truth, baseline[:, 0])
     else:
         known = task.classes.known
-        found = scoring.classification_metrics(task.truth, prediction.scores, known)
+        chosen = task.classes.indices_of(np.asarray(prediction.values))
+        found = scoring.classification_metrics(task.truth, prediction.scores, known, chosen)
         beside = {} if baseline is None else scoring.classification_metrics(task.truth, baseline, known)
     both = found | {f"baseline_{name}": value for name, value in beside.items()}
     return {name: value for name, value in both.items() if np.isfinite(value)}

@@ -1,0 +1,1 @@
+"""Servers of others, each in an environment of its own: nothing here is imported by ours."""
