@@ -217,7 +217,8 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def _spec(document: dict[str, Any]) -> JobSpec:
+def spec_of(document: dict[str, Any]) -> JobSpec:
+    """Of what `document_of` made."""
     training, deadline = TrainingSpec.from_json(document["training"]), timedelta(seconds=document["deadline"])
     return JobSpec(**document | {"training": training, "deadline": deadline})
 
@@ -229,7 +230,7 @@ def _job(row: sa.Row[Any]) -> Job:
     return Job(
         **values
         | {
-            "spec": _spec(values["spec"]),
+            "spec": spec_of(values["spec"]),
             "phase": Phase(values["phase"]),
             "why": why,
             "pinned": None if reference is None else Pinned(reference, digest),
