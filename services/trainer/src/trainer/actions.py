@@ -1,9 +1,10 @@
 """What a request does that needs more than one store: jobs and their end, and what runners and programs report."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -11,7 +12,7 @@ from kit import audit, blobs, leases
 from kit.blobs import Blob
 from kit.callers import Caller
 from kit.ids import uuid7
-from trainer.domain import specs
+from trainer.domain import searching, specs
 from trainer.domain.attempts import AttemptResult
 from trainer.domain.jobs import Job, JobSpec, Phase, Why
 from trainer.domain.leased import (
@@ -22,13 +23,15 @@ from trainer.domain.leased import (
     OutputsMissing,
     ending_of,
 )
+from trainer.domain.sweeps import Sweep, SweepSpec
 from trainer.store.attempts import AttemptStore, Granted
 from trainer.store.jobs import JobStore
+from trainer.store.sweeps import SWEEPS, SweepStore
 
 SERVICE = "trainer"
 RUNNERS = "trainer_runners"
 """The channel on which runners are told that an attempt waits for one."""
-NOUN = "job"
+NOUN, SWEEP = "job", "sweep"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,48 @@ async def retire_jobs(engine: AsyncEngine, phases: Collection[Phase], age: timed
         retired += found
         if found < limit:
             return retired
+
+
+async def create_sweep(connection: AsyncConnection, caller: Caller, spec: SweepSpec, asked: Mapping[str, Any]) -> Sweep:
+    """
+    Raises:
+        SweepInvalid, JobInvalid, EstimatorInvalid: it cannot work, whatever the data are.
+    """
+    searching.check(spec)
+    store = SweepStore(connection)
+    sweep = await store.add(uuid7(), project=caller.project, subject=caller.subject, spec=spec, asked=asked)
+    told = {"dataset": spec.job.dataset, "model": spec.model, "trials": spec.budget.trials}
+    await audit.record(connection, caller, "create", SWEEP, str(sweep.id), told)
+    await leases.hint(connection, SWEEPS)
+    return sweep
+
+
+async def cancel_sweep(connection: AsyncConnection, caller: Caller, sweep_id: uuid.UUID) -> Sweep:
+    """
+    Raises:
+        SweepFinished: too late.
+        SweepNotFound: there is none.
+    """
+    sweep = await SweepStore(connection).request_cancel(caller.project, sweep_id)
+    await audit.record(connection, caller, "cancel", SWEEP, str(sweep_id), {})
+    await leases.hint(connection, SWEEPS)
+    return sweep
+
+
+async def delete_sweep(connection: AsyncConnection, caller: Caller, sweep_id: uuid.UUID) -> None:
+    """
+    Raises:
+        SweepRunning: it has not ended.
+        SweepNotFound: there is none.
+    """
+    await SweepStore(connection).remove(caller.project, sweep_id)
+    await audit.record(connection, caller, "delete", SWEEP, str(sweep_id), {})
+
+
+async def retire_sweeps(engine: AsyncEngine, age: timedelta) -> None:
+    """Forget the sweeps that ended longer ago than that."""
+    async with engine.begin() as connection:
+        await SweepStore(connection).retire(age)
 
 
 async def lease_attempts(

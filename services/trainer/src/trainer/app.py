@@ -22,7 +22,7 @@ from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
 from trainer import actions
 from trainer.actions import RUNNERS, SERVICE
-from trainer.api import attempts, jobs, leases, reports
+from trainer.api import attempts, jobs, leases, reports, sweeps
 from trainer.api.state import Parts
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
@@ -34,13 +34,19 @@ from trainer.runner.attending import Attending, Rules
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 from trainer.settings import Settings
+from trainer.store.sweeps import SWEEPS
 from trainer.store.tables import attempts as attempts_table
 from trainer.store.tables import jobs as jobs_table
+from trainer.store.tables import sweeps as sweeps_table
+from trainer.sweeping.reconcile import TTL as SWEEP_TTL
+from trainer.sweeping.reconcile import Sweeping
 
 FOLLOWERS = ("gateway", "ingest", "pipelines", "registry", "serving")
 """Who may read the feed of events."""
 HOURLY, OFTEN = 3600.0, 600.0
 EVENTS_KEPT = timedelta(days=7)
+SWEEPERS = 2
+"""Sweeps that a replica looks at in one moment: each look rebuilds a study."""
 GRACE = timedelta(seconds=1)
 """Of a reader of a runner's metrics."""
 
@@ -69,7 +75,7 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    for router in (jobs.router, reports.router, attempts.router, leases.router, audit.router()):
+    for router in (jobs.router, sweeps.router, reports.router, attempts.router, leases.router, audit.router()):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     verifier = load_verifier(settings.public_keys_file, SERVICE)
@@ -92,11 +98,22 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(work)
+            group.create_task(_sweep(settings, engine, stop))
             group.create_task(reconcile.listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
             group.create_task(events.follow(engine, "ingest", ingest.events, wake_waiting, stop=stop))
             group.create_task(_upkeep(settings, engine, store, stop))
             group.create_task(backlog.watch(engine, counted=attempts_table, stop=stop))
             group.create_task(reconcile.every(backlog.RARELY, lambda: show_queue(engine), stop=stop))
+
+
+async def _sweep(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> None:
+    wakeup = asyncio.Event()
+    act = Sweeping(engine).reconcile
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reconcile.listen(settings.url, SWEEPS, wakeup=wakeup, stop=stop))
+        group.create_task(
+            reconcile.controller(engine, sweeps_table, act, ttl=SWEEP_TTL, workers=SWEEPERS, wakeup=wakeup, stop=stop)
+        )
 
 
 def run_runner(settings: Settings, argv: Sequence[str]) -> int:
@@ -158,4 +175,5 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
         every(OFTEN, lambda: idempotency.purge(engine))
         every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.FAILED, Phase.CANCELLED}, retired))
         every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.SUCCEEDED}, succeeded))
+        every(HOURLY, lambda: actions.retire_sweeps(engine, succeeded))
         every(HOURLY, lambda: events.prune(engine, EVENTS_KEPT))

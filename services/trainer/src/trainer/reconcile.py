@@ -27,6 +27,7 @@ from trainer.domain.steps import Settle, Sight, next_step
 from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
+from trainer.store.sweeps import SweepStore
 from trainer.store.tables import jobs
 
 log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ class Reconciler:
             if settled:
                 data = event_of(job, step.phase, step.why, attempt, model)
                 await events.emit(connection, job.project, f"job.{step.phase}", str(job.id), data)
+                await SweepStore(connection).wake_of(job)
                 if model is not None:  # the registry has its own of what succeeded; the rest is of no use
                     for each in await AttemptStore(connection).of(job):
                         await blobs.unlink(connection, job.project, each.owner)

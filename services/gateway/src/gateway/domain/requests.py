@@ -9,6 +9,7 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("v1", "datasets"): "ingest",
     ("v1", "uploads"): "ingest",
     ("v1", "jobs"): "trainer",
+    ("v1", "sweeps"): "trainer",
     ("v1", "models"): "registry",
     ("v1", "deployments"): "serving",
     ("v1", "pipelines"): "pipelines",

@@ -121,3 +121,47 @@ points = _reports(
     sa.Column("value", sa.Double, nullable=False),
     sa.Column("step", sa.BigInteger, nullable=False),
 )
+
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("project", sa.Text, primary_key=True),
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("spec", pg.JSONB, nullable=False),
+    sa.Column("asked", pg.JSONB, nullable=False),
+    sa.Column("phase", sa.Text, nullable=False, server_default="running"),
+    *_why(),
+    _flag("cancel_requested"),
+    sa.Column("woken", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("summary", pg.JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    sa.Column("model", pg.JSONB, nullable=True),
+    _time("created_at", nullable=False),
+    _time("finished_at"),
+    *leases.columns(),
+    sa.CheckConstraint("phase IN ('running', 'succeeded', 'failed', 'cancelled')", name="phase"),
+    sa.Index(None, "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+)
+
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("project", sa.Text, primary_key=True),
+    sa.Column("sweep_id", sa.Uuid, primary_key=True),
+    # No number is tried twice, whatever a reconciler believes.
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    # No foreign key: the job may be deleted before, and what came of it stays.
+    sa.Column("job_id", sa.Uuid, nullable=False),
+    sa.Column("parameters", pg.JSONB, nullable=False),
+    sa.Column("phase", sa.Text, nullable=False, server_default="running"),
+    sa.Column("value", sa.Double, nullable=True),
+    sa.Column("step", sa.BigInteger, nullable=True),
+    sa.Column("rungs", pg.JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
+    sa.Column("seconds", sa.Double, nullable=False, server_default="0"),
+    sa.Column("message", sa.Text, nullable=False, server_default=""),
+    _time("created_at", nullable=False),
+    _time("finished_at"),
+    sa.ForeignKeyConstraint(["project", "sweep_id"], ["sweeps.project", "sweeps.id"]),
+    sa.UniqueConstraint("project", "job_id"),
+    sa.CheckConstraint("phase IN ('running', 'succeeded', 'pruned', 'failed', 'cancelled')", name="phase"),
+)

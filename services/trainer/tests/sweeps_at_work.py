@@ -1,0 +1,112 @@
+"""Sweeps as a reconciler meets them, and jobs that end as a test wants."""
+
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from makers import spec_of
+from requests_made import BODY, TTL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from kit import leases
+from kit.ids import uuid7
+from trainer.domain.jobs import NO_REASON, Phase, Reason, Why
+from trainer.domain.spaces import Real, Whole
+from trainer.domain.sweeps import Algorithm, Budget, Direction, Objective, Sweep, SweepSpec, Trial
+from trainer.store import tables
+from trainer.store.jobs import JobStore
+from trainer.store.sweeps import SweepStore
+from trainer.sweeping.reconcile import Sweeping
+
+DEPTHS = {"max_depth": {"type": "int", "low": 1, "high": 10}}
+SWEEP: dict[str, Any] = {
+    "job": BODY,
+    "space": DEPTHS | {"min_impurity_decrease": {"type": "float", "low": 0.001, "high": 0.1, "log": True}},
+    "objective": {"metric": "roc_auc"},
+    "budget": {"trials": 4},
+}
+Worth = Callable[[Mapping[str, Any]], float]
+
+
+def sweep_spec_of(**given: Any) -> SweepSpec:
+    values: dict[str, Any] = {
+        "job": replace(spec_of(), model=None),
+        "space": {"max_depth": Whole(1, 10), "min_impurity_decrease": Real(0.001, 0.1, log=True)},
+        "objective": Objective("roc_auc", Direction.MAXIMIZE),
+        "algorithm": Algorithm(),
+        "pruning": None,
+        "parallelism": 1,
+        "budget": Budget(4),
+    }
+    return SweepSpec(**values | given)
+
+
+async def add_sweep(engine: AsyncEngine, *, project: str = "blue", **given: Any) -> Sweep:
+    async with engine.begin() as connection:
+        spec = sweep_spec_of(**given)
+        return await SweepStore(connection).add(uuid7(), project=project, subject="ada", spec=spec, asked=SWEEP)
+
+
+async def lease_sweep(engine: AsyncEngine, ttl: timedelta = TTL) -> leases.Lease:
+    async with engine.begin() as connection:
+        [leased] = await leases.lease_due(connection, tables.sweeps, 1, ttl=ttl)
+        return leased
+
+
+async def look_at(engine: AsyncEngine, sweep: Sweep) -> tuple[Sweep, Sequence[Trial]]:
+    async with engine.begin() as connection:
+        store = SweepStore(connection)
+        found = await store.get(sweep.project, sweep.id)
+        return found, await store.trials(found)
+
+
+async def turn_sweeps(engine: AsyncEngine, sweeping: Sweeping, times: int = 10) -> None:
+    """Look at what is due until nothing is."""
+    for _ in range(times):
+        async with engine.begin() as connection:
+            due = await leases.lease_due(connection, tables.sweeps, 10, ttl=TTL)
+        if not due:
+            return
+        for each in due:
+            await sweeping.reconcile(each)
+
+
+async def end_job(
+    engine: AsyncEngine, job_id: uuid.UUID, phase: Phase, *, metrics: dict[str, float] | None = None, why: Why = NO_REASON
+) -> None:
+    """As the reconciler of jobs does at a job's end."""
+    async with engine.begin() as connection:
+        store = JobStore(connection)
+        await store.wake("blue", job_id)
+        job = await store.find("blue", job_id)
+        assert job is not None
+        [leased] = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL, where=[tables.jobs.c.id == job_id])
+        assert await store.settle(leased, job, phase=phase, why=why, metrics=metrics)
+        await SweepStore(connection).wake_of(job)
+
+
+async def end_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> None:
+    """Every trial that runs succeeds, and is worth what its parameters are."""
+    for trial in (await look_at(engine, sweep))[1]:
+        if trial.phase == "running":
+            await end_job(engine, trial.job_id, Phase.SUCCEEDED, metrics={"roc_auc": worth(trial.parameters)})
+
+
+async def run_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> tuple[Sweep, Sequence[Trial]]:
+    """The sweep at its end."""
+    for _ in range(200):
+        await turn_sweeps(engine, Sweeping(engine))
+        found, trials = await look_at(engine, sweep)
+        if found.phase != "running":
+            return found, trials
+        await end_all(engine, sweep, worth)
+    raise AssertionError("it never ends")
+
+
+def hill(parameters: Mapping[str, Any]) -> float:
+    """Best at a depth of 7 and a decrease of 0.01."""
+    return 1 - abs(parameters["max_depth"] - 7) / 10 - abs(math.log10(parameters["min_impurity_decrease"]) + 2) / 4
