@@ -8,6 +8,7 @@ from typing import Any
 
 from kit import errors
 from trainer.domain.attempts import TrainingSpec
+from trainer.domain.resources import ORDINARY, Amount, Resources
 
 
 class JobNotFound(errors.NotFound): ...
@@ -37,7 +38,11 @@ class Reason(enum.StrEnum):
 
     NONE = ""
     WAITING_FOR_DATASET = "waiting-for-dataset"
+    WAITING_FOR_QUOTA = "waiting-for-quota"
+    WAITING_FOR_BUDGET = "waiting-for-budget"
+    QUOTA_EXCEEDED = "quota-exceeded"
     WAITING_FOR_RUNNER = "waiting-for-runner"
+    PREEMPTED = "preempted"
     RETRYING = "retrying"
     REGISTERING = "registering"
     CANCELLED = "cancelled"
@@ -86,6 +91,14 @@ class JobSpec:
     """From the start of the first attempt to the end of the last one."""
     model: str | None = None
     """The model that the result becomes a version of."""
+    resources: Resources = ORDINARY
+    priority: int = 0
+    """Who has more goes first, and others make way."""
+
+    @property
+    def asks(self) -> Amount:
+        """What an attempt takes of its project's quota."""
+        return self.resources.amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +122,10 @@ class Job:
     """Counts the changes of what is wanted, so that nobody records an answer to an older question."""
     metrics: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] | None = None
+    paused_since: datetime | None = None
+    """A job that has begun waits for others since then …"""
+    paused_seconds: float = 0
+    """… and has waited so long before. The deadline counts neither."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -62,6 +62,9 @@ class Attempt:
     stop_requested: bool = False
     exit_code: int | None = None
     result: AttemptResult | None = None
+    preempted_for: uuid.UUID | None = None
+    """The job that it was stopped for."""
+    created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     traceparent: str | None = None

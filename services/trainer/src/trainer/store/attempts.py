@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -31,10 +31,15 @@ from trainer.domain.leased import (
     Ending,
     StaleFence,
 )
+from trainer.store.jobs import JobStore
+from trainer.store.shares import TAKEN, ShareStore, admission, charged, given_back
 from trainer.store.tables import attempts, jobs
 
 ENDED = Counter("trainyard_trainer_attempts_total", "Attempts that ended.", ["phase", "reason"])
-_NOT_READ = {"token_digest", "progress", "log_bytes", "created_at"}
+_NOT_READ = {"token_digest", "progress", "log_bytes", "admitted", "priority", *TAKEN}
+ENDED_COLUMNS = [
+    attempts.c[name] for name in ("project", "id", "job_id", "admitted", *TAKEN, "started_at", "finished_at")
+]
 COLUMNS = [column for column in attempts.c if column.name not in _NOT_READ]
 
 
@@ -112,19 +117,31 @@ class AttemptStore:
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else _attempt(row)
 
-    async def queue(self, job: Job, number: int) -> Attempt:
-        """A new attempt that any runner may lease."""
-        values = {"project": job.project, "id": uuid7(), "job_id": job.id, "number": number}
-        row = (await self._connection.execute(sa.insert(attempts).values(values).returning(*COLUMNS))).one()
-        return _attempt(row)
+    async def queue(self, job: Job, number: int) -> Attempt | None:
+        """A new attempt that any runner may lease; None: it does not fit into its project's quota, or it is not its
+        turn. The project's row is locked from here on."""
+        if (await ShareStore(self._connection).lock(job.project)).is_spent:
+            return None
+        asked, admitted = job.spec.asks, admission(job)
+        values: dict[str, Any] = {"id": uuid7(), "job_id": job.id, "number": number, "priority": job.spec.priority}
+        values |= {"admitted": True, **asdict(asked)}
+        given = [sa.literal(value, attempts.c[name].type) for name, value in values.items()]
+        statement = (
+            sa.insert(attempts)
+            .from_select(["project", *values], sa.select(admitted.c.project, *given))
+            .add_cte(admitted)
+            .returning(*COLUMNS)
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _attempt(row)
 
     async def lease(self, host: str, limit: int, *, ttl: timedelta) -> Sequence[Granted]:
-        """Give queued attempts to a runner, the oldest first."""
+        """Give queued attempts to a runner: those of the highest priority first, and of these the oldest."""
         queued = (
             sa.select(attempts.c.project, attempts.c.id)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
-            .order_by(attempts.c.created_at)
+            .order_by(attempts.c.priority.desc(), attempts.c.created_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
         )
@@ -258,7 +275,8 @@ class AttemptStore:
         await self._connection.execute(sa.update(attempts).where(of).values(**values))
 
     async def _end(self, attempt: Attempt, ending: Ending, *where: sa.ColumnElement[bool], **values: object) -> bool:
-        statement = (
+        """It ends, gives back what it has taken, and is charged for it: all in one statement."""
+        ended = (
             sa.update(attempts)
             .where(_is(attempt.project, attempt.id), attempts.c.phase.in_(LIVE), *where)
             .values(
@@ -271,10 +289,14 @@ class AttemptStore:
                 finished_at=NOW,
                 **values,
             )
+            .returning(*ENDED_COLUMNS)
+            .cte("ended")
         )
-        has_ended = (await self._connection.execute(statement)).rowcount == 1
+        statement = sa.select(ended.c.id).add_cte(given_back(ended), charged(ended))
+        has_ended = (await self._connection.execute(statement)).one_or_none() is not None
         if has_ended:
             ENDED.labels(ending.phase, ending.why.reason).inc()
+            await JobStore(self._connection).wake_next(attempt.project)
         return has_ended
 
 

@@ -24,6 +24,8 @@ from trainer.domain.jobs import (
     Reason,
     Why,
 )
+from trainer.domain.resources import Resources
+from trainer.store.shares import first_waiting
 from trainer.store.tables import jobs
 
 _NOT_READ = {"due_at", "fence", "lease_until", "traceparent"}
@@ -141,6 +143,13 @@ class JobStore:
         """Something has happened to the job's attempt: whoever looks at the job just now has to look again."""
         await self._connection.execute(sa.update(jobs).where(_is(project, job_id)).values(**_WOKEN))
 
+    async def wake_next(self, project: str) -> None:
+        """Look at the job that comes first in its project's queue: there may be room for it."""
+        # One that is locked just now is about to lock the project's row too, and then sees what there is.
+        first = sa.select(jobs.c.id).where(jobs.c.project == project, jobs.c.id.in_(first_waiting(project)))
+        free = first.with_for_update(skip_locked=True).cte("free")
+        await leases.wake(self._connection, jobs, jobs.c.project == project, jobs.c.id.in_(sa.select(free.c.id)))
+
     async def wake_waiting(self, project: str, dataset: str) -> int:
         """Something has happened to a dataset: look again at the jobs that wait for a version of it. Says how many."""
         named = jobs.c.spec["dataset"].astext
@@ -214,13 +223,16 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
         "retries": spec.retries,
         "deadline": spec.deadline.total_seconds(),
         "model": spec.model,
+        "resources": spec.resources.to_json(),
+        "priority": spec.priority,
     }
 
 
 def spec_of(document: dict[str, Any]) -> JobSpec:
     """Of what `document_of` made."""
     training, deadline = TrainingSpec.from_json(document["training"]), timedelta(seconds=document["deadline"])
-    return JobSpec(**document | {"training": training, "deadline": deadline})
+    resources = Resources.from_json(document.get("resources", {}))
+    return JobSpec(**document | {"training": training, "deadline": deadline, "resources": resources})
 
 
 def _job(row: sa.Row[Any]) -> Job:

@@ -1,0 +1,199 @@
+"""What projects may have, what they take of it, and what they took: quotas, their queue, and the usage of each day.
+
+Admission is one statement: what is taken is added to the project's row, if it fits, and the attempt is inserted, or
+neither. Ending an attempt is one statement too: its phase, what it gives back, and what is charged for it.
+
+The row of a project is locked after those of its jobs and attempts; whoever holds it waits for none of these.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.db import NOW
+from trainer.domain.jobs import FINAL, Job
+from trainer.domain.leased import LIVE
+from trainer.domain.resources import CORE, Amount
+from trainer.domain.sharing import LIMITS, Quota, Standing, period_of, quota_of
+from trainer.store.tables import attempts, jobs, quotas, usage, waiting
+
+TAKEN = ("cpu_millis", "memory_bytes", "gpus")
+GIB = float(1 << 30)
+_DAY = sa.text("interval '1 day'")
+
+
+class ShareStore:
+    """Reads and writes quotas, their queue and the usage in the caller's transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def lock(self, project: str) -> Standing:
+        """What the project has, and nobody changes it until the transaction ends."""
+        # Nothing is locked by this while there is a row, as there is from the project's first attempt on.
+        await self._connection.execute(pg.insert(quotas).values(project=project).on_conflict_do_nothing())
+        await self._connection.execute(sa.select(quotas.c.project).where(_of(project)).with_for_update())
+        return await self.standing(project)
+
+    async def standing(self, project: str) -> Standing:
+        """What the project may have, and what it takes."""
+        row = (await self._connection.execute(sa.select(quotas, NOW.label("now")).where(_of(project)))).one_or_none()
+        if row is None:
+            return Standing(project=project)
+        quota = quota_of(row._mapping)
+        since, until = period_of(row.now, quota.period)
+        spent = await self.core_seconds(project, since)
+        used = Amount(*(row._mapping[f"used_{name}"] for name in TAKEN))
+        return Standing(
+            project=project, quota=quota, used=used, jobs=row.used_jobs, core_seconds=spent, since=since, until=until
+        )
+
+    async def put(self, project: str, quota: Quota) -> None:
+        """What the project may have from now on. What it has beyond that it keeps until it ends."""
+        limits = {name: getattr(quota, name) for name in (*LIMITS, "priority", "core_hours")}
+        values = limits | {"period": quota.period, "updated_at": NOW}
+        await self._connection.execute(
+            pg.insert(quotas)
+            .values(project=project, **values)
+            .on_conflict_do_update(index_elements=[quotas.c.project], set_=values)
+        )
+
+    async def projects(self) -> Sequence[str]:
+        """All that have a row."""
+        return (await self._connection.execute(sa.select(quotas.c.project).order_by(quotas.c.project))).scalars().all()
+
+    async def core_seconds(self, project: str, since: datetime) -> float:
+        """What was spent since then, with what runs now."""
+        ended = sa.select(sa.func.sum(usage.c.core_seconds)).where(
+            usage.c.project == project, usage.c.day >= since.date()
+        )
+        seconds = sa.func.extract("epoch", NOW - sa.func.greatest(attempts.c.started_at, since))
+        lives = sa.select(sa.func.sum(attempts.c.cpu_millis * seconds / CORE)).where(
+            attempts.c.project == project, attempts.c.phase.in_(LIVE), attempts.c.started_at.is_not(None)
+        )
+        each = [sa.func.coalesce(query.scalar_subquery(), 0) for query in (ended, lives)]
+        return float((await self._connection.execute(sa.select(each[0] + each[1]))).scalar_one())
+
+    async def wait(self, job: Job) -> None:
+        """The job waits for its project's quota from now on, if it did not before."""
+        values = {"project": job.project, "job_id": job.id, "priority": job.spec.priority}
+        await self._connection.execute(pg.insert(waiting).values(values).on_conflict_do_nothing())
+
+    async def leave(self, job: Job) -> bool:
+        """It does not, any more. Says whether it did."""
+        is_it = sa.and_(waiting.c.project == job.project, waiting.c.job_id == job.id)
+        return (await self._connection.execute(sa.delete(waiting).where(is_it))).rowcount == 1
+
+    async def ahead(self, job: Job) -> int:
+        """How many jobs of its project wait before it."""
+        query = sa.select(sa.func.count()).select_from(_waiting(job.project)).where(_before(job))
+        return int((await self._connection.execute(query)).scalar_one())
+
+    async def is_waiting(self, job: Job) -> bool:
+        """Whether the job waits for its project's quota."""
+        is_it = sa.exists().where(waiting.c.project == job.project, waiting.c.job_id == job.id)
+        return bool((await self._connection.execute(sa.select(is_it))).scalar_one())
+
+    async def recount(self, project: str) -> bool:
+        """Make what is taken the sum of what is there, as it is unless a release worked here that knows no quotas."""
+        await self.lock(project)
+        mine = sa.and_(attempts.c.project == project, attempts.c.phase.in_(LIVE), attempts.c.admitted)
+        sums = [sa.func.coalesce(sa.func.sum(attempts.c[name]), 0) for name in TAKEN]
+        found = (await self._connection.execute(sa.select(*sums, sa.func.count()).where(mine))).one()
+        taken = dict(zip((*(f"used_{name}" for name in TAKEN), "used_jobs"), found, strict=True))
+        differs = sa.or_(*(quotas.c[name] != value for name, value in taken.items()))
+        return (
+            await self._connection.execute(sa.update(quotas).where(_of(project), differs).values(taken))
+        ).rowcount > 0
+
+
+def _of(project: str) -> sa.ColumnElement[bool]:
+    return quotas.c.project == project
+
+
+def _waiting(project: str) -> sa.FromClause:
+    """Those of the queue that really wait: the row of one that has ended is nobody's."""
+    # A subquery, so that whoever joins it need not know.
+    return (
+        sa.select(waiting.c.job_id, waiting.c.priority)
+        .join(jobs, sa.and_(jobs.c.project == waiting.c.project, jobs.c.id == waiting.c.job_id))
+        .where(waiting.c.project == project, jobs.c.phase.not_in(FINAL), ~jobs.c.cancel_requested)
+        .subquery("queue")
+    )
+
+
+def first_waiting(project: str) -> sa.Select[Any]:
+    """The job that is let in next."""
+    queue = _waiting(project)
+    return sa.select(queue.c.job_id).order_by(queue.c.priority.desc(), queue.c.job_id).limit(1)
+
+
+def _before(job: Job) -> sa.ColumnElement[bool]:
+    priority, job_id = sa.column("priority", sa.Integer), sa.column("job_id", sa.Uuid)
+    return sa.or_(priority > job.spec.priority, sa.and_(priority == job.spec.priority, job_id < job.id))
+
+
+def admission(job: Job) -> sa.CTE:
+    """The project's row, with what the job asks for added to it; no row, when it does not fit or is not its turn."""
+    asked = dict(zip(TAKEN, (job.spec.asks.cpu_millis, job.spec.asks.memory_bytes, job.spec.asks.gpus), strict=True))
+    asked["jobs"] = 1
+    # Who asks for nothing of a kind is not kept out by how much of it others had before the limit was lowered.
+    fits = [
+        sa.or_(quotas.c[name].is_(None), quotas.c[f"used_{name}"] + more <= quotas.c[name])
+        for name, more in asked.items()
+        if more
+    ]
+    turn = ~sa.exists(sa.select(sa.literal(1)).select_from(_waiting(job.project)).where(_before(job)))
+    taken = {f"used_{name}": quotas.c[f"used_{name}"] + more for name, more in asked.items()}
+    return (
+        sa.update(quotas).where(_of(job.project), turn, *fits).values(taken).returning(quotas.c.project).cte("admitted")
+    )
+
+
+def given_back(ended: sa.CTE) -> sa.CTE:
+    """The project's row, without what the attempt has taken."""
+    names = [*TAKEN, "jobs"]
+    less = [*(ended.c[name] for name in TAKEN), sa.literal(1)]
+    back = {f"used_{name}": quotas.c[f"used_{name}"] - it for name, it in zip(names, less, strict=True)}
+    return (
+        sa.update(quotas)
+        .where(quotas.c.project == ended.c.project, ended.c.admitted)
+        .values(back)
+        .returning(quotas.c.project)
+        .cte("given_back")
+    )
+
+
+def charged(ended: sa.CTE) -> sa.CTE:
+    """What the attempt took, on each day that it ran."""
+    first = sa.func.date_trunc("day", ended.c.started_at)
+    each = sa.func.generate_series(first, ended.c.finished_at, _DAY, type_=sa.DateTime(timezone=True))
+    day = each.column_valued("days", joins_implicitly=True)
+    began, left = sa.func.greatest(ended.c.started_at, day), sa.func.least(ended.c.finished_at, day + _DAY)
+    seconds = sa.func.extract("epoch", left - began)
+    last = sa.case((left == ended.c.finished_at, 1), else_=0)
+    took = (
+        sa.select(
+            ended.c.project,
+            sa.cast(day, sa.Date),
+            jobs.c.subject,
+            ended.c.cpu_millis * seconds / CORE,
+            ended.c.memory_bytes * seconds / GIB,
+            ended.c.gpus * seconds,
+            last,
+        )
+        .select_from(ended)
+        .join(jobs, sa.and_(jobs.c.project == ended.c.project, jobs.c.id == ended.c.job_id))
+    )
+    sums = ("core_seconds", "gib_seconds", "gpu_seconds", "attempts")
+    statement = pg.insert(usage).from_select(["project", "day", "subject", *sums], took)
+    more = {name: usage.c[name] + statement.excluded[name] for name in sums}
+    return (
+        statement.on_conflict_do_update(index_elements=list(usage.primary_key), set_=more)
+        .returning(usage.c.project)
+        .cte("charged")
+    )
