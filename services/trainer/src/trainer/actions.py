@@ -12,9 +12,10 @@ from kit import audit, blobs, leases
 from kit.blobs import Blob
 from kit.callers import Caller
 from kit.ids import uuid7
+from trainer import bundling
 from trainer.domain import searching, specs
 from trainer.domain.attempts import AttemptResult
-from trainer.domain.jobs import Job, JobSpec, Phase, Why
+from trainer.domain.jobs import FINAL, Job, JobSpec, Phase, Why
 from trainer.domain.leased import (
     Attempt,
     AttemptOver,
@@ -22,10 +23,13 @@ from trainer.domain.leased import (
     OutputDiffers,
     OutputsMissing,
     ending_of,
+    made_way,
 )
+from trainer.domain.sharing import refuse_impossible
 from trainer.domain.sweeps import Sweep, SweepSpec
 from trainer.store.attempts import AttemptStore, Granted
 from trainer.store.jobs import JobStore
+from trainer.store.shares import ShareStore
 from trainer.store.sweeps import SWEEPS, SweepStore
 
 SERVICE = "trainer"
@@ -46,12 +50,27 @@ async def create_job(connection: AsyncConnection, caller: Caller, spec: JobSpec)
     """
     Raises:
         JobInvalid, EstimatorInvalid: it cannot work, whatever the data are.
+        BundleNotFound: there is no such bundle.
+        QuotaExceeded, PriorityTooHigh: its project can never have that.
     """
     specs.check(spec)
+    refuse_impossible((await ShareStore(connection).standing(caller.project)).quota, spec.asks, spec.priority)
     job = await JobStore(connection).add(uuid7(), project=caller.project, subject=caller.subject, spec=spec)
+    if spec.bundle is not None:
+        await bundling.use(connection, caller.project, job, spec.bundle)
     await audit.record(connection, caller, "create", NOUN, str(job.id), {"dataset": spec.dataset, "model": spec.model})
     await leases.hint(connection, SERVICE)
     return job
+
+
+async def position_of(connection: AsyncConnection, job: Job) -> int | None:
+    """Where the job is in the queue that it waits in; None: it waits in none."""
+    if job.phase in FINAL:
+        return None
+    shares = ShareStore(connection)
+    if await shares.is_waiting(job):
+        return 1 + await shares.ahead(job)
+    return await AttemptStore(connection).position(job)
 
 
 async def cancel_job(connection: AsyncConnection, caller: Caller, job_id: uuid.UUID) -> Job:
@@ -182,12 +201,14 @@ async def finish_attempt(
     """
     attempts, jobs = AttemptStore(connection), JobStore(connection)
     found = await attempts.get(project, attempt_id)
-    await jobs.find(project, found.job_id, lock=True)  # the job's row first, as everywhere
+    job = await jobs.find(project, found.job_id, lock=True)  # the job's row first, as everywhere
     attempt = await attempts.live(project, attempt_id, fence=fence, lock=True)
     ending = ending_of(exit_code, result, failure)
+    if attempt.preempted_for is not None:
+        ending = made_way(ending)
     if ending.phase is AttemptPhase.SUCCEEDED:
         assert result is not None
-        await _check_outputs(connection, attempt, result)
+        await _check_outputs(connection, attempt, result, is_bundle=job is not None and job.spec.bundle is not None)
     if not await attempts.finish(attempt, ending, exit_code=exit_code, result=result):
         raise AttemptOver(f"Attempt {attempt_id} is over.")  # pragma: no cover - its row is locked
     await jobs.wake(project, attempt.job_id)
@@ -195,8 +216,12 @@ async def finish_attempt(
     return attempt
 
 
-async def _check_outputs(connection: AsyncConnection, attempt: Attempt, result: AttemptResult) -> None:
+async def _check_outputs(
+    connection: AsyncConnection, attempt: Attempt, result: AttemptResult, *, is_bundle: bool
+) -> None:
     if result.model is None:
+        if is_bundle:
+            return  # it may do something else
         raise OutputsMissing("A result that succeeded has a model.")
     for file in result.model.files:
         if not await AttemptStore(connection).has_output(attempt, file.digest):

@@ -1,5 +1,6 @@
 """How projects share what there is: what a project may have at one time, who goes first, and who makes way."""
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -142,7 +143,8 @@ def why_waiting(standing: Standing, asked: Amount, ahead: int) -> Why:
 class Live:
     """An attempt that could make way."""
 
-    id: Any
+    project: str
+    id: uuid.UUID
     host: str | None
     priority: int
     amount: Amount
@@ -161,6 +163,12 @@ def victims_for_quota(lacks: Mapping[str, int], lower: Collection[Live]) -> list
             chosen.append(each)
             left = {name: left[name] - freed[name] for name in left}
     return chosen if all(lack <= 0 for lack in left.values()) else []
+
+
+def left_of(lacks: Mapping[str, int], stopping: Collection[Live]) -> Mapping[str, int]:
+    """What still lacks when those have ended that are to."""
+    freed = [_all(each.amount, 1) for each in stopping]
+    return {name: lack - sum(each[name] for each in freed) for name, lack in lacks.items()}
 
 
 def victims_on_a_host(asked: Amount, lower: Collection[Live]) -> list[Live]:

@@ -31,6 +31,8 @@ from trainer.domain.leased import (
     Ending,
     StaleFence,
 )
+from trainer.domain.resources import Amount
+from trainer.domain.sharing import Live
 from trainer.store.jobs import JobStore
 from trainer.store.shares import TAKEN, ShareStore, admission, charged, given_back
 from trainer.store.tables import attempts, jobs
@@ -194,6 +196,44 @@ class AttemptStore:
         """The runner hears of it with its next heartbeat, the program with its own."""
         await self._change(attempt, AttemptPhase.RUNNING, stop_requested=True)
 
+    async def position(self, job: Job) -> int | None:
+        """Where its attempt is among all that wait for a runner; None: it has none that does."""
+        others, queued = attempts.alias(), attempts.c.phase == AttemptPhase.QUEUED
+        older = sa.and_(others.c.priority == attempts.c.priority, others.c.created_at <= attempts.c.created_at)
+        before = sa.select(sa.func.count()).where(
+            others.c.phase == AttemptPhase.QUEUED, sa.or_(others.c.priority > attempts.c.priority, older)
+        )
+        mine = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id, queued)
+        query = sa.select(before.correlate(attempts).scalar_subquery()).where(mine)
+        found: int | None = (await self._connection.execute(query)).scalar_one_or_none()
+        return found
+
+    async def lower(self, priority: int, *, project: str | None = None) -> Sequence[Live]:
+        """Attempts of a lower priority that could make way, least important and youngest first: of a project, all; of
+        all projects, those that run. Nobody else decides about them meanwhile."""
+        of = attempts.c.phase == AttemptPhase.RUNNING if project is None else attempts.c.project == project
+        query = (
+            sa.select(*_LIVE)
+            .where(of, attempts.c.phase.in_(LIVE), attempts.c.priority < priority, ~attempts.c.stop_requested)
+            .order_by(attempts.c.priority, attempts.c.created_at.desc())
+            .limit(MOST_LOWER)
+            .with_for_update(skip_locked=True)
+        )
+        return [_live(row) for row in await self._connection.execute(query)]
+
+    async def making_way(self, job: Job) -> Sequence[Live]:
+        """Those that were told to, for this job, and have not ended."""
+        query = sa.select(*_LIVE).where(attempts.c.preempted_for == job.id, attempts.c.phase.in_(LIVE))
+        return [_live(row) for row in await self._connection.execute(query)]
+
+    async def preempt(self, victim: Live, job: Job) -> None:
+        """Have it make way for the job: its own goes back into the queue, at the cost of no retry."""
+        of = _is(victim.project, victim.id)
+        stopped = sa.update(attempts).where(of, attempts.c.phase == AttemptPhase.RUNNING)
+        await self._connection.execute(stopped.values(stop_requested=True, preempted_for=job.id))
+        if not victim.begun:
+            await self.withdraw(await self.get(victim.project, victim.id))
+
     async def suspect(self, attempt: Attempt) -> None:
         """Note a silence, unless the runner has spoken since."""
         await self._change(attempt, AttemptPhase.RUNNING, attempts.c.lease_until <= NOW, suspected_at=NOW)
@@ -298,6 +338,15 @@ class AttemptStore:
             ENDED.labels(ending.phase, ending.why.reason).inc()
             await JobStore(self._connection).wake_next(attempt.project)
         return has_ended
+
+
+_LIVE = [attempts.c[name] for name in ("project", "id", "host", "priority", "phase", *TAKEN)]
+MOST_LOWER = 500
+
+
+def _live(row: sa.Row[Any]) -> Live:
+    amount = Amount(*(row._mapping[name] for name in TAKEN))
+    return Live(row.project, row.id, row.host, row.priority, amount, row.phase == AttemptPhase.RUNNING)
 
 
 LOST_HINT = "Its host may be gone or overloaded."

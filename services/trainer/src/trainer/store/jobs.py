@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import leases, tracing
 from kit.db import NOW
 from trainer.domain.attempts import TrainingSpec
+from trainer.domain.bundles import BundleSpec
 from trainer.domain.jobs import (
     FINAL,
     NO_REASON,
@@ -132,7 +133,13 @@ class JobStore:
 
     async def begin(self, project: str, job_id: uuid.UUID) -> None:
         """An attempt of the job has a runner."""
-        started = {"phase": Phase.RUNNING, "started_at": sa.func.coalesce(jobs.c.started_at, NOW)}
+        paused = sa.func.coalesce(sa.func.extract("epoch", NOW - jobs.c.paused_since), 0)
+        started: dict[str, Any] = {
+            "phase": Phase.RUNNING,
+            "started_at": sa.func.coalesce(jobs.c.started_at, NOW),
+            "paused_seconds": jobs.c.paused_seconds + paused,
+            "paused_since": None,
+        }
         await self._connection.execute(
             sa.update(jobs)
             .where(_is(project, job_id), jobs.c.phase.not_in(FINAL))
@@ -169,9 +176,15 @@ class JobStore:
         due_in: timedelta | None,
         why: Why | None = None,
         pinned: Pinned | None = None,
+        waits: bool = False,
         **values: object,
     ) -> bool:
-        """Record what the owner of the lease did for the job it saw, and give the lease back."""
+        """Record what the owner of the lease did for the job it saw, and give the lease back.
+
+        `waits`: for what others have; a job that has begun does so at the expense of nobody's deadline.
+        """
+        if waits and seen.started_at is not None:
+            values["paused_since"] = sa.func.coalesce(jobs.c.paused_since, NOW)
         if why is not None:
             values |= _why(why)
         if pinned is not None:
@@ -219,7 +232,8 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
     """As the row has it."""
     return {
         "dataset": spec.dataset,
-        "training": spec.training.to_json(),
+        "training": None if spec.training is None else spec.training.to_json(),
+        "bundle": None if spec.bundle is None else spec.bundle.to_json(),
         "retries": spec.retries,
         "deadline": spec.deadline.total_seconds(),
         "model": spec.model,
@@ -230,9 +244,14 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
 
 def spec_of(document: dict[str, Any]) -> JobSpec:
     """Of what `document_of` made."""
-    training, deadline = TrainingSpec.from_json(document["training"]), timedelta(seconds=document["deadline"])
-    resources = Resources.from_json(document.get("resources", {}))
-    return JobSpec(**document | {"training": training, "deadline": deadline, "resources": resources})
+    training, bundle = document["training"], document.get("bundle")
+    read = {
+        "training": None if training is None else TrainingSpec.from_json(training),
+        "bundle": None if bundle is None else BundleSpec.from_json(bundle),
+        "deadline": timedelta(seconds=document["deadline"]),
+        "resources": Resources.from_json(document.get("resources", {})),
+    }
+    return JobSpec(**document | read)
 
 
 def _job(row: sa.Row[Any]) -> Job:

@@ -1,0 +1,105 @@
+"""Who is let in, who waits, and who makes way: what a reconciler does about a job's share of what there is."""
+
+import logging
+from datetime import timedelta
+
+from prometheus_client import Counter
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from kit import leases
+from trainer.actions import RUNNERS, SERVICE
+from trainer.domain import sharing, steps
+from trainer.domain.jobs import Job, Reason, Why
+from trainer.domain.leased import Attempt
+from trainer.domain.sharing import Standing
+from trainer.store.attempts import AttemptStore
+from trainer.store.jobs import JobStore
+from trainer.store.shares import ShareStore
+
+log = logging.getLogger(__name__)
+LOOK_AGAIN = timedelta(minutes=1)
+"""Between two looks at a job that waits for its project's quota; what ends wakes the first one before that."""
+QUEUED = Why(Reason.WAITING_FOR_RUNNER, "The job waits for a runner.", "Runners: python -m trainer runner")
+MADE_WAY = Why(
+    Reason.PREEMPTED, "It made way for a job of higher priority, and waits for a runner.", "This costs no retry."
+)
+PREEMPTED = Counter(
+    "trainyard_trainer_preempted_total", "Attempts that made way for a job of higher priority.", ["for"]
+)
+
+
+async def admit(connection: AsyncConnection, lease: leases.Lease, job: Job, attempt: Attempt | None) -> bool:
+    """Queue the job's next attempt, or have it wait for its project's quota. Says whether it was queued."""
+    store, shares = JobStore(connection), ShareStore(connection)
+    number = 1 if attempt is None else attempt.number + 1
+    made_way = attempt is not None and attempt.why.reason is Reason.PREEMPTED
+    why = MADE_WAY if made_way else QUEUED
+    if not await store.record(lease, job, due_in=steps.PATIENCE, why=why, waits=True, attempt=number):
+        return False
+    if await AttemptStore(connection).queue(job, number) is not None:
+        if await shares.leave(job):
+            await let_next_in(connection, job.project)
+        await leases.hint(connection, RUNNERS)
+        return True
+    why = await _wait(connection, job)
+    await store.record(lease, job, due_in=LOOK_AGAIN, why=why, attempt=job.attempt)
+    return False
+
+
+async def _wait(connection: AsyncConnection, job: Job) -> Why:
+    """Why it waits, from now on or still."""
+    shares = ShareStore(connection)
+    standing, ahead = await shares.standing(job.project), await shares.ahead(job)
+    why = sharing.why_waiting(standing, job.spec.asks, ahead)
+    if why.reason is Reason.QUOTA_EXCEEDED:  # nobody waits for it
+        await shares.leave(job)
+        return why
+    await shares.wait(job)
+    if why.reason is Reason.WAITING_FOR_QUOTA and not ahead:
+        await _make_room(connection, job, standing)
+    return why
+
+
+async def _make_room(connection: AsyncConnection, job: Job, standing: Standing) -> None:
+    """Have less important attempts of its own project make way, if that is enough. The project's row is locked."""
+    attempts = AttemptStore(connection)
+    lower = await attempts.lower(job.spec.priority, project=job.project)
+    stopping = await attempts.making_way(job)
+    lacks = sharing.left_of(standing.lacks(job.spec.asks), stopping)
+    for each in sharing.victims_for_quota(lacks, lower):
+        await attempts.preempt(each, job)
+        PREEMPTED.labels("quota").inc()
+
+
+async def make_way(connection: AsyncConnection, job: Job) -> None:
+    """Have less important attempts of one host make way for an attempt that no runner has taken in time."""
+    attempts = AttemptStore(connection)
+    if await attempts.making_way(job):
+        return
+    for each in sharing.victims_on_a_host(job.spec.asks, await attempts.lower(job.spec.priority)):
+        await attempts.preempt(each, job)
+        PREEMPTED.labels("runner").inc()
+        log.info("preempted", extra={"attempt": str(each.id), "job": str(job.id)})
+
+
+async def leave(connection: AsyncConnection, job: Job) -> None:
+    """The job waits no more: it has ended."""
+    if await ShareStore(connection).leave(job):
+        await let_next_in(connection, job.project)
+
+
+async def let_next_in(connection: AsyncConnection, project: str) -> None:
+    """Look at the job that comes first in its project's queue."""
+    await JobStore(connection).wake_next(project)
+    await leases.hint(connection, SERVICE)
+
+
+async def look_after(engine: AsyncEngine) -> None:
+    """What nobody else sees in time: a budget that is renewed, and what a release did that knows no quotas."""
+    async with engine.begin() as connection:
+        projects = await ShareStore(connection).projects()
+    for project in projects:
+        async with engine.begin() as connection:
+            if await ShareStore(connection).recount(project):
+                log.warning("recounted", extra={"project": project})
+            await JobStore(connection).wake_next(project)
