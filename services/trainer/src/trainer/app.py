@@ -22,7 +22,7 @@ from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
 from trainer import actions
 from trainer.actions import RUNNERS, SERVICE
-from trainer.api import attempts, jobs, leases, reports, sweeps
+from trainer.api import attempts, bundles, jobs, leases, reports, sweeps
 from trainer.api.state import Parts
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
@@ -75,7 +75,8 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    for router in (jobs.router, sweeps.router, reports.router, attempts.router, leases.router, audit.router()):
+    ours = (jobs, bundles, sweeps, reports, attempts, leases)
+    for router in (*(module.router for module in ours), audit.router()):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     verifier = load_verifier(settings.public_keys_file, SERVICE)
@@ -91,14 +92,14 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         neighbours = await _neighbours(settings, stack)
-        ingest = IngestClient(neighbours["ingest"])
-        worker = Reconciler(engine, store, ingest, RegistryClient(neighbours["registry"]))
+        ingest, registry = IngestClient(neighbours["ingest"]), RegistryClient(neighbours["registry"])
+        worker = Reconciler(engine, store, ingest, registry)
         work = reconcile.controller(
             engine, jobs_table, worker.reconcile, ttl=TTL, workers=settings.workers, wakeup=wakeup, stop=stop
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(work)
-            group.create_task(_sweep(settings, engine, stop))
+            group.create_task(_sweep(settings, Sweeping(engine, store, registry), engine, stop))
             group.create_task(reconcile.listen(settings.url, SERVICE, wakeup=wakeup, stop=stop))
             group.create_task(events.follow(engine, "ingest", ingest.events, wake_waiting, stop=stop))
             group.create_task(_upkeep(settings, engine, store, stop))
@@ -106,9 +107,8 @@ async def loops(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(reconcile.every(backlog.RARELY, lambda: show_queue(engine), stop=stop))
 
 
-async def _sweep(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> None:
-    wakeup = asyncio.Event()
-    act = Sweeping(engine).reconcile
+async def _sweep(settings: Settings, sweeping: Sweeping, engine: AsyncEngine, stop: asyncio.Event) -> None:
+    wakeup, act = asyncio.Event(), sweeping.reconcile
     async with asyncio.TaskGroup() as group:
         group.create_task(reconcile.listen(settings.url, SWEEPS, wakeup=wakeup, stop=stop))
         group.create_task(

@@ -3,6 +3,7 @@
 POST /internal/v1/leases                       {"host", "slots", "holding"}  ?wait=20s   → {"attempts": […]}
 POST /internal/v1/leases/{attempt}/heartbeat   {"fence"}                                 → {"stop"}
 POST /internal/v1/leases/{attempt}/lines       {"fence", "entries"}                      → 204
+GET  /internal/v1/leases/{attempt}/bundle?fence=…                                        → the archive
 PUT  /internal/v1/leases/{attempt}/outputs/{digest}?fence=…   the bytes                  → 204
 POST /internal/v1/leases/{attempt}/finish      {"fence", "exit_code", "result", "failure"}  → 204
 
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request
+from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge, Histogram
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -31,9 +33,11 @@ from trainer.actions import SERVICE, Work
 from trainer.api.reporting import BeatOut, FencedIn, FinishIn, RunnerLinesIn
 from trainer.api.state import PartsDep
 from trainer.domain.attempts import AttemptResult
+from trainer.domain.bundles import BundleNotFound
 from trainer.domain.jobs import Reason, Why
 from trainer.domain.reports import RUNNER
 from trainer.store.attempts import AttemptStore
+from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
 
 router = APIRouter(prefix="/internal/v1/leases", include_in_schema=False)
@@ -69,15 +73,14 @@ class GrantOut(BaseModel):
     token: str
     """For the program in the job."""
     subject: str
-    dataset: str
-    dataset_digest: str
+    dataset: str | None
+    dataset_digest: str | None
     spec: dict[str, Any]
     traceparent: str | None
 
     @classmethod
     def of(cls, work: Work) -> "GrantOut":
         attempt, job = work.granted.attempt, work.job
-        assert job.pinned is not None  # an attempt is queued after that
         return cls(
             attempt=attempt.id,
             project=attempt.project,
@@ -86,9 +89,9 @@ class GrantOut(BaseModel):
             fence=attempt.fence,
             token=work.granted.token,
             subject=job.subject,
-            dataset=job.pinned.reference,
-            dataset_digest=job.pinned.digest,
-            spec=job.spec.training.to_json(),
+            dataset=None if job.pinned is None else job.pinned.reference,
+            dataset_digest=None if job.pinned is None else job.pinned.digest,
+            spec=job.spec.work,
             traceparent=attempt.traceparent,
         )
 
@@ -176,6 +179,21 @@ async def put_output(
     async with engine.begin() as connection:
         await actions.keep_output(connection, caller.project, attempt_id, fence=fence, blob=blob)
     failpoint("trainer.output_stored.after_commit")
+
+
+@router.get("/{attempt_id}/bundle", response_class=StreamingResponse)
+@requires(Role.VIEWER, issuers={SERVICE})
+async def get_bundle(
+    attempt_id: uuid.UUID, fence: Annotated[int, Query()], caller: CallerDep, engine: Engine, parts: PartsDep
+) -> StreamingResponse:
+    """The archive that the attempt's job runs."""
+    async with engine.begin() as connection:
+        attempt = await AttemptStore(connection).live(caller.project, attempt_id, fence=fence)
+        job = await JobStore(connection).find(caller.project, attempt.job_id)
+    if job is None or job.spec.bundle is None:
+        raise BundleNotFound("The job of this attempt runs no bundle.")
+    chunks = parts.blobs.stream(caller.project, job.spec.bundle.bundle)
+    return StreamingResponse(chunks, media_type="application/octet-stream")
 
 
 @router.post("/{attempt_id}/finish", status_code=204)

@@ -23,6 +23,8 @@ class Parts:
     """Tells who follows a job, in any process of the API, that it has said something."""
     queued: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an attempt may wait for a runner. A hint: who waits for one looks every second as well."""
+    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Taken while the archive of a bundle is looked into: each has a file and a thread for that time."""
     draining: Callable[[], bool] = lambda: False
     """Whether the process is about to end: nobody is made to wait any longer."""
 

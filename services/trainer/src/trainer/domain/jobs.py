@@ -8,6 +8,7 @@ from typing import Any
 
 from kit import errors
 from trainer.domain.attempts import TrainingSpec
+from trainer.domain.bundles import BundleSpec
 from trainer.domain.resources import ORDINARY, Amount, Resources
 
 
@@ -55,6 +56,14 @@ class Reason(enum.StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     CRASHED = "crashed"
     LOST = "lost"
+    POISON = "poison"
+    DISK_FULL = "disk-full"
+    NON_FINITE = "non-finite"
+    BAD_DATA = "bad-data"
+    SANDBOX_MISSING = "sandbox-missing"
+    LOG_POLICY = "log-policy"
+    LOG_RETRY = "log-retry"
+    NODE_EXCLUDED = "node-excluded"
     STOPPED = "stopped"
     INPUTS_UNAVAILABLE = "inputs-unavailable"
     REGISTRATION_REFUSED = "registration-refused"
@@ -84,8 +93,11 @@ class Pinned:
 class JobSpec:
     """What the author of a job asked for."""
 
-    dataset: str
-    training: TrainingSpec
+    dataset: str | None = None
+    training: TrainingSpec | None = None
+    """What the platform's own code is to train …"""
+    bundle: BundleSpec | None = None
+    """… or which code of the author is to run. A job has one of them."""
     retries: int = 2
     deadline: timedelta = timedelta(minutes=10)
     """From the start of the first attempt to the end of the last one."""
@@ -98,7 +110,16 @@ class JobSpec:
     @property
     def asks(self) -> Amount:
         """What an attempt takes of its project's quota."""
-        return self.resources.amount
+        return self.resources.amount if self.bundle is None else self.resources.amount * self.bundle.most
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What a runner is told: all that decides what is run, and nothing else."""
+        if self.bundle is not None:
+            more = {"resources": self.resources.to_json(), "register": self.model is not None}
+            return self.bundle.to_json() | more
+        assert self.training is not None  # a job has one of them
+        return self.training.to_json()
 
 
 @dataclass(frozen=True, kw_only=True)

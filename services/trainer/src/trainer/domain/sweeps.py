@@ -178,7 +178,10 @@ class Trial:
 
 def with_parameters(spec: JobSpec, parameters: Mapping[str, Any]) -> JobSpec:
     """The job with these parameters laid over its own."""
+    if spec.bundle is not None:
+        return replace(spec, bundle=replace(spec.bundle, parameters={**spec.bundle.parameters, **parameters}))
     training = spec.training
+    assert training is not None  # a job has one of them
     estimator = replace(training.estimator, parameters=training.estimator.parameters | dict(parameters))
     return replace(spec, training=replace(training, estimator=estimator))
 

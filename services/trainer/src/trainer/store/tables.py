@@ -232,3 +232,17 @@ trials = sa.Table(
     sa.UniqueConstraint("project", "job_id"),
     sa.CheckConstraint("phase IN ('running', 'succeeded', 'pruned', 'failed', 'cancelled')", name="phase"),
 )
+
+bundles = sa.Table(
+    "bundles",
+    metadata,
+    sa.Column("project", sa.Text, primary_key=True),
+    # Of the archive's bytes, which are a blob.
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.Integer, nullable=False),
+    # What a job may start: the Python files, so that a wrong name is refused and nothing is unpacked to find out.
+    sa.Column("entries", sa.ARRAY(sa.Text), nullable=False),
+    _time("used_at", nullable=False),
+    sa.Index(None, "used_at"),
+)

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def _time(name: str, *, nullable: bool = True) -> sa.Column[object]:
