@@ -14,11 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import leases
 from kit.ids import uuid7
-from trainer.domain.jobs import NO_REASON, Phase, Reason, Why
+from trainer.domain.jobs import NO_REASON, Phase, Why
+from trainer.domain.reports import Point
 from trainer.domain.spaces import Real, Whole
 from trainer.domain.sweeps import Algorithm, Budget, Direction, Objective, Sweep, SweepSpec, Trial
 from trainer.store import tables
+from trainer.store.attempts import COLUMNS, AttemptStore
 from trainer.store.jobs import JobStore
+from trainer.store.reports import ReportStore
 from trainer.store.sweeps import SweepStore
 from trainer.sweeping.reconcile import Sweeping
 
@@ -46,8 +49,10 @@ def sweep_spec_of(**given: Any) -> SweepSpec:
 
 
 async def add_sweep(engine: AsyncEngine, *, project: str = "blue", **given: Any) -> Sweep:
+    """What is said of the job and not of the sweep is the job's."""
+    job = {name: given.pop(name) for name in list(given) if name not in SweepSpec.__dataclass_fields__}
     async with engine.begin() as connection:
-        spec = sweep_spec_of(**given)
+        spec = sweep_spec_of(job=replace(spec_of(**job), model=None), **given)
         return await SweepStore(connection).add(uuid7(), project=project, subject="ada", spec=spec, asked=SWEEP)
 
 
@@ -76,7 +81,12 @@ async def turn_sweeps(engine: AsyncEngine, sweeping: Sweeping, times: int = 10) 
 
 
 async def end_job(
-    engine: AsyncEngine, job_id: uuid.UUID, phase: Phase, *, metrics: dict[str, float] | None = None, why: Why = NO_REASON
+    engine: AsyncEngine,
+    job_id: uuid.UUID,
+    phase: Phase,
+    *,
+    metrics: dict[str, float] | None = None,
+    why: Why = NO_REASON,
 ) -> None:
     """As the reconciler of jobs does at a job's end."""
     async with engine.begin() as connection:
@@ -89,6 +99,21 @@ async def end_job(
         await SweepStore(connection).wake_of(job)
 
 
+async def report(
+    engine: AsyncEngine, trial: Trial, said: Sequence[tuple[int, float]], *, name: str = "roc_auc"
+) -> None:
+    """The trial's job reports values of a metric: steps and values."""
+    async with engine.begin() as connection:
+        values = {"project": "blue", "id": uuid7(), "job_id": trial.job_id, "number": 1, "phase": "running"}
+        attempt = (await connection.execute(sa.insert(tables.attempts).values(values).returning(*COLUMNS))).one()
+        found = [
+            Point(number=number, at=datetime.now(UTC), name=name, value=value, step=step)
+            for number, (step, value) in enumerate(said, 1)
+        ]
+        await ReportStore(connection).add_points(await AttemptStore(connection).get("blue", attempt.id), "job", found)
+        await connection.execute(sa.update(tables.sweeps).values(due_at=sa.func.now()))
+
+
 async def end_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> None:
     """Every trial that runs succeeds, and is worth what its parameters are."""
     for trial in (await look_at(engine, sweep))[1]:
@@ -96,10 +121,10 @@ async def end_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> None:
             await end_job(engine, trial.job_id, Phase.SUCCEEDED, metrics={"roc_auc": worth(trial.parameters)})
 
 
-async def run_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> tuple[Sweep, Sequence[Trial]]:
+async def run_all(engine: AsyncEngine, sweeping: Sweeping, sweep: Sweep, worth: Worth) -> tuple[Sweep, Sequence[Trial]]:
     """The sweep at its end."""
     for _ in range(200):
-        await turn_sweeps(engine, Sweeping(engine))
+        await turn_sweeps(engine, sweeping)
         found, trials = await look_at(engine, sweep)
         if found.phase != "running":
             return found, trials

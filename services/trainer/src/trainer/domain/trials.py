@@ -27,6 +27,7 @@ WATCH = timedelta(seconds=1)
 """Between two looks at trials that may be pruned: what they report wakes nobody."""
 MOST = 16
 """Trials that are begun in one look, so that a look stays short."""
+REGISTERING = Reading(Cause.REGISTERING, "The best trial's model is being registered.")
 GONE = "The trial's job is gone."
 
 
@@ -65,6 +66,10 @@ class Decision:
     """Trials whose jobs are to end."""
     begin: tuple[int, ...] = ()
     """Numbers of trials to be made."""
+    commit: Reading | None = None
+    """Pass the point of no return, and say so: the best trial's model is to be registered."""
+    register: Trial | None = None
+    """The trial whose model is to be registered, before the sweep is settled."""
     settle: tuple[SweepPhase, Reading] | None = None
     due_in: timedelta | None = LOOK
 
@@ -83,11 +88,22 @@ def next_decision(seen: SweepSight) -> Decision:
     if over is not None and live:
         return Decision(changed, (*pruned, *live), due_in=_look(spec))
     if over is not None:
-        return Decision(changed, pruned, settle=over, due_in=None)
+        return _end(sweep, trials, Decision(changed, pruned, settle=over, due_in=None))
     free = min(spec.parallelism - len(live), _most(spec) - len(trials), MOST)
     begin = tuple(range(len(trials), len(trials) + max(0, free)))
     again = len(begin) == MOST and spec.parallelism > len(live) + MOST
     return Decision(changed, pruned, begin, due_in=timedelta(0) if again else _look(spec))
+
+
+def _end(sweep: Sweep, trials: Sequence[Trial], decision: Decision) -> Decision:
+    """Settle, with a model to register in two looks: a cancel between them comes first, or not at all."""
+    assert decision.settle is not None
+    best = best_of(trials, sweep.spec.objective)
+    if decision.settle[0] is not SweepPhase.SUCCEEDED or sweep.spec.model is None or best is None:
+        return decision
+    if sweep.why.cause is Cause.REGISTERING:
+        return replace(decision, register=best)
+    return replace(decision, commit=REGISTERING, settle=None, due_in=timedelta(0))
 
 
 def _look(spec: SweepSpec) -> timedelta:

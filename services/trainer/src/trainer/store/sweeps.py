@@ -140,14 +140,22 @@ class SweepStore:
         if (await self._connection.execute(woken.values(woken=sweeps.c.woken + 1, due_at=NOW))).rowcount:
             await leases.hint(self._connection, SWEEPS)
 
-    async def record(self, lease: leases.Lease, seen: Sweep, *, due_in: timedelta | None, **values: object) -> bool:
+    async def record(
+        self,
+        lease: leases.Lease,
+        seen: Sweep,
+        *,
+        due_in: timedelta | None,
+        why: Reading | None = None,
+        **values: object,
+    ) -> bool:
         """Record what the owner of the lease did for the sweep it saw, and give the lease back.
 
         Woken in between, it stays due.
         """
         if due_in is not None:
             values["due_at"] = sa.case((sweeps.c.woken == seen.woken, NOW + due_in), else_=NOW)
-        if isinstance(why := values.pop("why", None), Reading):
+        if why is not None:
             values |= {"reason": why.cause, "message": why.message[:2000], "hint": why.hint[:2000]}
         return await leases.record(
             self._connection, sweeps, lease, generation=seen.generation, final=ENDED, due_in=due_in, **values

@@ -7,6 +7,7 @@ its lease: a trial and its job are made together, once.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +15,27 @@ from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import errors, events, leases, tracing
+from kit.blobs import BlobStore
+from kit.clients import Principal
 from kit.db import NOW
 from kit.failpoints import failpoint
 from kit.ids import uuid7
 from kit.leases import LeaseLost
+from kit.roles import Role
 from trainer.actions import SERVICE
-from trainer.domain.sweeps import Sweep, SweepPhase, Trial, TrialPhase, best_of, cores_of, with_parameters
+from trainer.clients.registry import RegistryClient, is_passing
+from trainer.domain.manifests import manifest_of
+from trainer.domain.sweeps import (
+    Cause,
+    Reading,
+    Sweep,
+    SweepPhase,
+    Trial,
+    TrialPhase,
+    best_of,
+    cores_of,
+    with_parameters,
+)
 from trainer.domain.trials import (
     Decision,
     Seen,
@@ -30,23 +46,43 @@ from trainer.domain.trials import (
     event_of,
     next_decision,
 )
+from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
 from trainer.store.sweeps import SweepStore
+from trainer.store.tables import sweeps
 from trainer.sweeping import study
 
 log = logging.getLogger(__name__)
 TTL = timedelta(seconds=30)
 """Of a sweep, by a replica. To rebuild a study of a thousand trials takes a second or two."""
+SOON = timedelta(seconds=1)
+REFUSED_HINT = "Run a job with the best trial's parameters once the registry takes such a model."
 
 SETTLED = Counter("trainyard_trainer_sweeps_total", "Sweeps that ended.", ["phase", "reason"])
 TOLD = Counter("trainyard_trainer_trials_total", "Trials of sweeps that ended.", ["phase"])
 
 
+@dataclass(frozen=True)
+class Work:
+    """A decision, and what was found out for it."""
+
+    decision: Decision
+    chosen: Mapping[int, dict[str, Any]]
+    """The parameters of the trials that begin."""
+    summary: dict[str, Any]
+    model: dict[str, Any] | None = None
+
+
 class Sweeping:
     """What every replica does with a sweep that it has leased."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self, engine: AsyncEngine, store: BlobStore, registry: RegistryClient, *, ttl: timedelta = TTL
+    ) -> None:
         self._engine = engine
+        self._store = store
+        self._registry = registry
+        self._ttl = ttl
 
     async def reconcile(self, lease: leases.Lease) -> None:
         seen = await self._sight(lease)
@@ -54,18 +90,46 @@ class Sweeping:
             return  # forgotten since
         decision = next_decision(seen)
         tracing.note(begun=len(decision.begin), told=len(decision.changed))
-        if not (decision.changed or decision.begin or decision.settle):
+        if decision == Decision(due_in=decision.due_in):
             tracing.skip()
-        chosen, summary = await asyncio.to_thread(_asked, seen, decision)
-        failpoint("trainer.sweep_recorded.before_commit")
+        model = None
         try:
+            async with leases.kept(self._engine, sweeps, lease, ttl=self._ttl):
+                if decision.register is not None:
+                    decision, model = await self._register(seen.sweep, decision, decision.register)
+                chosen, summary = await asyncio.to_thread(_asked, seen, decision)
+            failpoint("trainer.sweep_recorded.before_commit")
             async with self._engine.begin() as connection:
-                await _write(connection, lease, seen, decision, chosen, summary)
+                await _write(connection, lease, seen, Work(decision, chosen, summary, model))
         except LeaseLost:
             log.warning("fenced", extra={"sweep": str(lease.id), "fence": lease.fence})
             return
         failpoint("trainer.sweep_recorded.after_commit")
         _count(seen, decision)
+
+    async def _register(self, sweep: Sweep, decision: Decision, best: Trial) -> tuple[Decision, dict[str, Any] | None]:
+        """The best trial's model as a version, or what came of that: another end, or another look."""
+        try:
+            manifest = await self._manifest(sweep, best)
+            principal = Principal(sweep.project, Role.EDITOR, sweep.subject)
+            return decision, await self._registry.make_version(principal, str(sweep.spec.model), manifest, self._store)
+        except errors.Error as exc:
+            if is_passing(exc):
+                later = Reading(Cause.REGISTERING, exc.detail)
+                return Decision(commit=later, due_in=exc.retry_after or SOON), None
+            why = Reading(Cause.REGISTRATION_REFUSED, f"The model was not registered: {exc.detail}", REFUSED_HINT)
+            return replace(decision, settle=(SweepPhase.FAILED, why)), None
+
+    async def _manifest(self, sweep: Sweep, best: Trial) -> dict[str, Any]:
+        """
+        Raises:
+            JobNotFound: the job was deleted, and the model with it.
+        """
+        async with self._engine.begin() as connection:
+            job = await JobStore(connection).get(sweep.project, best.job_id)
+            attempt = await AttemptStore(connection).newest(job)
+        assert attempt is not None  # it has succeeded
+        return manifest_of(job, attempt)
 
     async def _sight(self, lease: leases.Lease) -> SweepSight | None:
         async with self._engine.begin() as connection:
@@ -117,35 +181,28 @@ def _asked(seen: SweepSight, decision: Decision) -> tuple[Mapping[int, dict[str,
     return chosen, summary
 
 
-async def _write(
-    connection: AsyncConnection,
-    lease: leases.Lease,
-    seen: SweepSight,
-    decision: Decision,
-    chosen: Mapping[int, dict[str, Any]],
-    summary: dict[str, Any],
-) -> None:
+async def _write(connection: AsyncConnection, lease: leases.Lease, seen: SweepSight, work: Work) -> None:
     """All of a decision, or nothing.
 
     Raises:
         LeaseLost: somebody else has the sweep by now, or something else is wanted of it.
     """
-    sweep, store = seen.sweep, SweepStore(connection)
+    sweep, store, decision = seen.sweep, SweepStore(connection), work.decision
     for trial in sorted(decision.stop, key=lambda each: each.job_id):
         await _stop(connection, sweep, trial)
-    for number, parameters in chosen.items():
+    for number, parameters in work.chosen.items():
         await _begin(connection, sweep, number, parameters)
     for trial in decision.changed:
         await store.change_trial(sweep, trial)
-    values: dict[str, Any] = {"summary": summary}
+    values: dict[str, Any] = {"summary": work.summary, "why": decision.commit}
     if decision.settle is not None:
         phase, why = decision.settle
-        values |= {"phase": phase, "why": why, "finished_at": NOW}
+        values |= {"phase": phase, "why": why, "finished_at": NOW, "model": work.model}
     if not await store.record(lease, sweep, due_in=decision.due_in, **values):
         raise LeaseLost
     if decision.settle is not None:
-        await _tell(connection, seen, decision)
-    if decision.stop or chosen:
+        await _tell(connection, seen, work)
+    if decision.stop or work.chosen:
         await leases.hint(connection, SERVICE)
 
 
@@ -163,11 +220,11 @@ async def _begin(connection: AsyncConnection, sweep: Sweep, number: int, paramet
         raise LeaseLost
 
 
-async def _tell(connection: AsyncConnection, seen: SweepSight, decision: Decision) -> None:
-    assert decision.settle is not None
-    phase, why = decision.settle
-    known = {trial.number: trial for trial in (*seen.trials, *decision.changed)}
-    data = event_of(seen.sweep, phase, why, list(known.values()), None)
+async def _tell(connection: AsyncConnection, seen: SweepSight, work: Work) -> None:
+    assert work.decision.settle is not None
+    phase, why = work.decision.settle
+    known = {trial.number: trial for trial in (*seen.trials, *work.decision.changed)}
+    data = event_of(seen.sweep, phase, why, list(known.values()), work.model)
     await events.emit(connection, seen.sweep.project, f"sweep.{phase}", str(seen.sweep.id), data)
 
 
