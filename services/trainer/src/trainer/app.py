@@ -20,7 +20,7 @@ from kit.db import make_engine
 from kit.live import Live
 from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
-from trainer import actions
+from trainer import actions, admission
 from trainer.actions import RUNNERS, SERVICE
 from trainer.api import attempts, bundles, jobs, leases, reports, sweeps
 from trainer.api.state import Parts
@@ -43,7 +43,7 @@ from trainer.sweeping.reconcile import Sweeping
 
 FOLLOWERS = ("gateway", "ingest", "pipelines", "registry", "serving")
 """Who may read the feed of events."""
-HOURLY, OFTEN = 3600.0, 600.0
+HOURLY, OFTEN, EACH_MINUTE = 3600.0, 600.0, 60.0
 EVENTS_KEPT = timedelta(days=7)
 SWEEPERS = 2
 """Sweeps that a replica looks at in one moment: each look rebuilds a study."""
@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> Service:
             output_bytes=settings.output_bytes,
             heartbeat_ttl=timedelta(seconds=settings.heartbeat_ttl_seconds),
             live=Live(SERVICE, None if settings.redis_url is None else settings.redis_url.get_secret_value()),
+            operators=settings.operators,
             draining=lambda: service.draining,
         )
 
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    ours = (jobs, bundles, sweeps, reports, attempts, leases)
+    ours = (jobs, bundles, sweeps, sharing, reports, attempts, leases)
     for router in (*(module.router for module in ours), audit.router()):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
@@ -173,6 +174,7 @@ async def _upkeep(settings: Settings, engine: AsyncEngine, store: BlobStore, sto
 
         every(settings.collect_seconds, lambda: blobs.collect(engine, store))
         every(OFTEN, lambda: idempotency.purge(engine))
+        every(EACH_MINUTE, lambda: admission.look_after(engine))
         every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.FAILED, Phase.CANCELLED}, retired))
         every(HOURLY, lambda: actions.retire_jobs(engine, {Phase.SUCCEEDED}, succeeded))
         every(HOURLY, lambda: actions.retire_sweeps(engine, succeeded))

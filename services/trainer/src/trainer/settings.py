@@ -38,6 +38,9 @@ class Settings(KitSettings):
     succeeded_days: PositiveInt = 90
     """How long a job is kept that succeeded. Its model, and what that was made of, stay in the registry."""
 
+    operators: str = "default"
+    """The project whose admins set the quotas of all projects."""
+
     collect_seconds: PositiveInt = 300
     """Between two collections of what nothing needs."""
 

@@ -21,6 +21,8 @@ class Parts:
     heartbeat_ttl: timedelta
     live: Live
     """Tells who follows a job, in any process of the API, that it has said something."""
+    operators: str = "default"
+    """The project whose admins set the quotas of all."""
     queued: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an attempt may wait for a runner. A hint: who waits for one looks every second as well."""
     looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))

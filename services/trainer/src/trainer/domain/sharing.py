@@ -82,6 +82,18 @@ class Standing:
         return _beyond(self.quota, asked, _all(self.used, self.jobs))
 
 
+@dataclass(frozen=True)
+class Took:
+    """What attempts have taken, by a day or an author."""
+
+    name: str
+    core_seconds: float
+    gib_seconds: float
+    gpu_seconds: float
+    attempts: int
+    """That have ended."""
+
+
 def _all(amount: Amount, jobs: int) -> Mapping[str, int]:
     return asdict(amount) | {"jobs": jobs}
 

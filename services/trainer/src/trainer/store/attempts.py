@@ -34,7 +34,8 @@ from trainer.domain.leased import (
 from trainer.domain.resources import Amount
 from trainer.domain.sharing import Live
 from trainer.store.jobs import JobStore
-from trainer.store.shares import TAKEN, ShareStore, admission, charged, given_back
+from trainer.store.ledger import charged
+from trainer.store.shares import TAKEN, ShareStore, admission, given_back
 from trainer.store.tables import attempts, jobs
 
 ENDED = Counter("trainyard_trainer_attempts_total", "Attempts that ended.", ["phase", "reason"])

@@ -1,4 +1,4 @@
-"""What projects may have, what they take of it, and what they took: quotas, their queue, and the usage of each day.
+"""What projects may have, what they take of it, and who waits for it: quotas and their queue.
 
 Admission is one statement: what is taken is added to the project's row, if it fits, and the attempt is inserted, or
 neither. Ending an attempt is one statement too: its phase, what it gives back, and what is charged for it.
@@ -7,7 +7,6 @@ The row of a project is locked after those of its jobs and attempts; whoever hol
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,17 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit.db import NOW
 from trainer.domain.jobs import FINAL, Job
 from trainer.domain.leased import LIVE
-from trainer.domain.resources import CORE, Amount
+from trainer.domain.resources import Amount
 from trainer.domain.sharing import LIMITS, Quota, Standing, period_of, quota_of
-from trainer.store.tables import attempts, jobs, quotas, usage, waiting
+from trainer.store.ledger import LedgerStore
+from trainer.store.tables import attempts, jobs, quotas, waiting
 
 TAKEN = ("cpu_millis", "memory_bytes", "gpus")
-GIB = float(1 << 30)
-_DAY = sa.text("interval '1 day'")
 
 
 class ShareStore:
-    """Reads and writes quotas, their queue and the usage in the caller's transaction."""
+    """Reads and writes quotas and their queue in the caller's transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -37,16 +35,17 @@ class ShareStore:
         # Nothing is locked by this while there is a row, as there is from the project's first attempt on.
         await self._connection.execute(pg.insert(quotas).values(project=project).on_conflict_do_nothing())
         await self._connection.execute(sa.select(quotas.c.project).where(_of(project)).with_for_update())
-        return await self.standing(project)
+        return await self.standing(project, if_needed=True)
 
-    async def standing(self, project: str) -> Standing:
-        """What the project may have, and what it takes."""
+    async def standing(self, project: str, *, if_needed: bool = False) -> Standing:
+        """What the project may have, what it takes, and what it has spent; `if_needed`: only if it has a budget."""
         row = (await self._connection.execute(sa.select(quotas, NOW.label("now")).where(_of(project)))).one_or_none()
         if row is None:
             return Standing(project=project)
         quota = quota_of(row._mapping)
         since, until = period_of(row.now, quota.period)
-        spent = await self.core_seconds(project, since)
+        needed = quota.core_hours is not None or not if_needed
+        spent = await LedgerStore(self._connection).core_seconds(project, since) if needed else 0
         used = Amount(*(row._mapping[f"used_{name}"] for name in TAKEN))
         return Standing(
             project=project, quota=quota, used=used, jobs=row.used_jobs, core_seconds=spent, since=since, until=until
@@ -62,21 +61,17 @@ class ShareStore:
             .on_conflict_do_update(index_elements=[quotas.c.project], set_=values)
         )
 
-    async def projects(self) -> Sequence[str]:
-        """All that have a row."""
-        return (await self._connection.execute(sa.select(quotas.c.project).order_by(quotas.c.project))).scalars().all()
+    async def projects(self, *, after: str | None = None, limit: int | None = None) -> Sequence[str]:
+        """Those that have a row."""
+        query = sa.select(quotas.c.project).order_by(quotas.c.project).limit(limit)
+        if after is not None:
+            query = query.where(quotas.c.project > after)
+        return (await self._connection.execute(query)).scalars().all()
 
-    async def core_seconds(self, project: str, since: datetime) -> float:
-        """What was spent since then, with what runs now."""
-        ended = sa.select(sa.func.sum(usage.c.core_seconds)).where(
-            usage.c.project == project, usage.c.day >= since.date()
-        )
-        seconds = sa.func.extract("epoch", NOW - sa.func.greatest(attempts.c.started_at, since))
-        lives = sa.select(sa.func.sum(attempts.c.cpu_millis * seconds / CORE)).where(
-            attempts.c.project == project, attempts.c.phase.in_(LIVE), attempts.c.started_at.is_not(None)
-        )
-        each = [sa.func.coalesce(query.scalar_subquery(), 0) for query in (ended, lives)]
-        return float((await self._connection.execute(sa.select(each[0] + each[1]))).scalar_one())
+    async def in_queue(self, project: str) -> int:
+        """How many jobs wait for the project's quota."""
+        query = sa.select(sa.func.count()).select_from(_waiting(project))
+        return int((await self._connection.execute(query)).scalar_one())
 
     async def wait(self, job: Job) -> None:
         """The job waits for its project's quota from now on, if it did not before."""
@@ -165,35 +160,4 @@ def given_back(ended: sa.CTE) -> sa.CTE:
         .values(back)
         .returning(quotas.c.project)
         .cte("given_back")
-    )
-
-
-def charged(ended: sa.CTE) -> sa.CTE:
-    """What the attempt took, on each day that it ran."""
-    first = sa.func.date_trunc("day", ended.c.started_at)
-    each = sa.func.generate_series(first, ended.c.finished_at, _DAY, type_=sa.DateTime(timezone=True))
-    day = each.column_valued("days", joins_implicitly=True)
-    began, left = sa.func.greatest(ended.c.started_at, day), sa.func.least(ended.c.finished_at, day + _DAY)
-    seconds = sa.func.extract("epoch", left - began)
-    last = sa.case((left == ended.c.finished_at, 1), else_=0)
-    took = (
-        sa.select(
-            ended.c.project,
-            sa.cast(day, sa.Date),
-            jobs.c.subject,
-            ended.c.cpu_millis * seconds / CORE,
-            ended.c.memory_bytes * seconds / GIB,
-            ended.c.gpus * seconds,
-            last,
-        )
-        .select_from(ended)
-        .join(jobs, sa.and_(jobs.c.project == ended.c.project, jobs.c.id == ended.c.job_id))
-    )
-    sums = ("core_seconds", "gib_seconds", "gpu_seconds", "attempts")
-    statement = pg.insert(usage).from_select(["project", "day", "subject", *sums], took)
-    more = {name: usage.c[name] + statement.excluded[name] for name in sums}
-    return (
-        statement.on_conflict_do_update(index_elements=list(usage.primary_key), set_=more)
-        .returning(usage.c.project)
-        .cte("charged")
     )
