@@ -22,7 +22,7 @@ from kit.server import serve, stop_on_signals
 from kit.tokens import load_signer, load_verifier
 from trainer import actions, admission
 from trainer.actions import RUNNERS, SERVICE
-from trainer.api import attempts, bundles, jobs, leases, reports, sweeps
+from trainer.api import attempts, bundles, jobs, leases, reports, sharing, sweeps
 from trainer.api.state import Parts
 from trainer.clients.ingest import IngestClient
 from trainer.clients.registry import RegistryClient
