@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 from attempts_at_work import flights
@@ -18,6 +18,7 @@ from trainer.clients.ingest import IngestClient
 from trainer.domain.attempts import OutputFile, TrainingSpec
 from trainer.domain.grants import Grant
 from trainer.runner.attending import Attending, Rules
+from trainer.runner.bundles import Wardens
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 
@@ -36,6 +37,7 @@ class Boss:
         self.stop = False
         self.said: list[str] = []
         self.outputs: dict[str, bytes] = {}
+        self.bundles: dict[str, bytes] = {}
         self.ends: list[dict[str, Any]] = []
         self.raises: dict[str, errors.Error] = {}
         """What a call of that name raises, as long as it stands here."""
@@ -71,6 +73,10 @@ class Boss:
         self._check("put_output")
         self.outputs[file.digest] = path.read_bytes()  # noqa: ASYNC240 - a small file of a test
 
+    async def fetch_bundle(self, grant: Grant, into: IO[bytes]) -> None:
+        self._check("fetch_bundle")
+        into.write(self.bundles[grant.bundle.bundle])
+
     async def finish(
         self, grant: Grant, *, exit_code: int | None, result: dict[str, Any] | None, failure: dict[str, str] | None
     ) -> None:
@@ -86,9 +92,10 @@ class Host:
         self.boss = boss
         self.ingest = ingest
         self.url = url
+        self.bundles = Wardens()
 
     def runner(self, *, memory: int = 4 << 30, grace: float = 5, slots: int = 2, beat: float = 0.05) -> Runner:
-        rules = Rules(memory, timedelta(seconds=beat), timedelta(seconds=grace), self.url)
+        rules = Rules(memory, timedelta(seconds=beat), timedelta(seconds=grace), self.url, self.bundles)
         boss: Any = self.boss
 
         def attend(record: Record) -> Attending:

@@ -31,6 +31,7 @@ from trainer.domain.jobs import Phase
 from trainer.domain.leased import TOKEN_PREFIX
 from trainer.reconcile import TTL, Reconciler, show_queue, wake_waiting
 from trainer.runner.attending import Attending, Rules
+from trainer.runner.bundles import Wardens
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 from trainer.settings import Settings
@@ -136,6 +137,7 @@ async def run_until(settings: Settings, stop: asyncio.Event) -> None:
         beat=timedelta(seconds=settings.runner_beat_seconds),
         grace=timedelta(seconds=settings.runner_stop_seconds),
         trainer_url=settings.trainer_url,
+        bundles=Wardens(settings.runner_python, settings.runner_sandbox == "bwrap", settings.runner_disk_bytes),
     )
     async with contextlib.AsyncExitStack() as stack:
         neighbours = await _neighbours(settings, stack)

@@ -1,6 +1,7 @@
 """Every knob of the trainer and its runner, each read from TRAINER_<NAME>. Read only by app.py and __main__.py."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
@@ -49,6 +50,15 @@ class Settings(KitSettings):
 
     runner_memory_bytes: PositiveInt = 4 << 30
     """Resident memory of an attempt, with all that it starts."""
+
+    runner_disk_bytes: PositiveInt = 32 << 30
+    """What an attempt of a bundle may have on the disk: outputs, checkpoints and temporary files."""
+
+    runner_sandbox: Literal["bwrap", "none"] = "bwrap"
+    """`none` runs bundles without a sandbox, as the runner's own user: for jobs of people one would lend a shell to."""
+
+    runner_python: Path | None = None
+    """The interpreter that runs bundles, with `trainyard` and all that programs import. Absent: the runner's own."""
 
     runner_beat_seconds: PositiveFloat = 2
     """Between two heartbeats of a runner for an attempt."""

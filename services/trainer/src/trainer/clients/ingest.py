@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +50,7 @@ class _Status(BaseModel):
 
 class _Column(BaseModel):
     name: str
+    type: str = ""
 
 
 class _Version(BaseModel):
@@ -90,6 +91,15 @@ class IngestClient:
             pinned = Pinned(f"{found.dataset}@{found.version}", found.digest)
         columns = tuple(column.name for column in found.columns)
         return VersionSeen(found.status.phase, found.status.message or "", pinned, columns)
+
+    async def columns(self, principal: Principal, pinned: Pinned) -> Sequence[Mapping[str, str]]:
+        """The columns of the version in their order: `name` and `type`.
+
+        Raises:
+            errors.NotFound: it is deleted.
+        """
+        found = _Version.model_validate_json((await self._service.request(principal, "GET", _path_of(pinned))).content)
+        return [column.model_dump() for column in found.columns]
 
     async def hold(self, principal: Principal, pinned: Pinned, holder: str) -> None:
         """Keep the version from being deleted.

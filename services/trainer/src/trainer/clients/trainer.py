@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 
@@ -62,6 +62,13 @@ class TrainerClient:
             headers={"content-length": str(file.size), "content-type": "application/octet-stream"},
             patience=UPLOAD,
         )
+
+    async def fetch_bundle(self, grant: Grant, into: IO[bytes]) -> None:
+        """Write the archive of the attempt's job to a file."""
+        path = f"/internal/v1/leases/{grant.attempt}/bundle?fence={grant.fence}"
+        async with self._service.stream(self._principal(grant.project), path) as chunks:
+            async for chunk in chunks:
+                into.write(chunk)
 
     async def finish(
         self,

@@ -121,7 +121,7 @@ def _walk(archive: IO[bytes], create: Callable[[Member], int | None]) -> Content
 
 
 def _copy(member: Member, descriptor: int | None, budget: "_Budget | None") -> None:
-    with open(os.devnull if descriptor is None else descriptor, "wb") as into:  # noqa: PTH123 - a descriptor
+    with open(os.devnull if descriptor is None else descriptor, "wb") as into:
         left = member.size
         while left and (chunk := member.content.read(min(CHUNK, left))):
             left -= len(chunk)
@@ -175,22 +175,22 @@ class _Unpacked(io.RawIOBase):
 def _tar_members(archive: IO[bytes], head: bytes, budget: _Budget) -> Iterator[Member]:
     if head[:2] != b"\x1f\x8b":
         _refuse("A bundle is a tar that gzip has packed, or a zip.")
-    with gzip.GzipFile(fileobj=archive, mode="rb") as packed:
-        # The archive's own sizes and paths are checked by us; what it says beside that is not used.
-        with tarfile.open(fileobj=_Unpacked(packed, budget), mode="r:", errorlevel=2) as tar:  # type: ignore[call-overload]
-            for number, info in enumerate(_each(tar)):
-                if number > 2 * MAX_FILES:
-                    _refuse(f"A bundle has {MAX_FILES} files at most.")
-                path = info.name.removeprefix("./")
-                if info.isdir():
-                    if path.rstrip("/") not in ("", ".") and (why := path_mistake(path.rstrip("/"))) is not None:
-                        _refuse(f"The path {path[:200]!r} {why}.")
-                    continue
-                if not info.isreg() or info.sparse is not None:
-                    _refuse(f"{path[:200]!r} is no plain file: a bundle has no links and no devices.")
-                content = tar.extractfile(info)
-                assert content is not None  # of a plain file it is one
-                yield Member(path, bool(info.mode & 0o111), info.size, content)
+    # The archive's own sizes and paths are checked by us; what it says beside that is not used.
+    packed = gzip.GzipFile(fileobj=archive, mode="rb")
+    with packed, tarfile.open(fileobj=_Unpacked(packed, budget), mode="r:") as tar:  # type: ignore[call-overload]
+        for number, info in enumerate(_each(tar)):
+            if number > 2 * MAX_FILES:
+                _refuse(f"A bundle has {MAX_FILES} files at most.")
+            path = info.name.removeprefix("./")
+            if info.isdir():
+                if path.rstrip("/") not in ("", ".") and (why := path_mistake(path.rstrip("/"))) is not None:
+                    _refuse(f"The path {path[:200]!r} {why}.")
+                continue
+            if not info.isreg() or info.sparse is not None:
+                _refuse(f"{path[:200]!r} is no plain file: a bundle has no links and no devices.")
+            content = tar.extractfile(info)
+            assert content is not None  # of a plain file it is one
+            yield Member(path, bool(info.mode & 0o111), info.size, content)
 
 
 def _each(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -5,8 +5,8 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,13 @@ from kit import errors, tracing
 from kit.reconcile import first
 from trainer.clients.ingest import IngestClient
 from trainer.clients.trainer import TrainerClient
-from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputFile
+from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputFile, Shard
 from trainer.domain.grants import Grant
 from trainer.domain.leased import MEMORY_HINT
-from trainer.runner import inputs, traces
-from trainer.runner.host import Home, Record
+from trainer.domain.programs import COLLECTED, SANDBOX_HINT, WARDEN_FILE
+from trainer.runner import bundles, inputs, traces
+from trainer.runner.bundles import SandboxMissing, Wardens
+from trainer.runner.host import Home, Record, write_private
 from trainer.runner.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ FAREWELL = timedelta(seconds=3)
 """How long a runner that ends itself tries to say what became of its attempts. Its successor says it otherwise."""
 FIRST_WORD = 2.0
 """Seconds that the program's start waits for what is said before it: so the job's log is in order."""
+SPARE = 256 << 20
+"""Bytes for a warden."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 LOST = (errors.NotFound, errors.Conflict)
 
@@ -43,6 +47,7 @@ class Rules:
     beat: timedelta
     grace: timedelta
     trainer_url: str
+    bundles: Wardens = field(default_factory=Wardens)
 
 
 class GaveUp(Exception):
@@ -71,6 +76,15 @@ class Attending:
     def grant(self) -> Grant:
         """What was granted."""
         return self._record.grant
+
+    @property
+    def _allowed(self) -> int:
+        """Bytes in memory of all. A warden sees to that itself, more exactly, and says how much it was."""
+        return (
+            2 * self._rules.bundles.memory_of(self.grant, self._rules.memory) + SPARE
+            if self.grant.is_bundle
+            else self._rules.memory
+        )
 
     def leave(self) -> None:
         """End the program, say so if there is time, and leave the rest to the next runner."""
@@ -120,16 +134,31 @@ class Attending:
         """Why the program cannot be started, or None."""
         try:
             shards = await self._patiently(lambda: inputs.fetch(self._ingest, self.grant, self._work), self._stop)
-            rules = self._rules
-            inputs.write_job(self.grant, self._work, rules.trainer_url, shards, memory=rules.memory)
+            await self._write_job(shards)
         except GaveUp:
             return None  # told to stop
+        except SandboxMissing as exc:
+            return {"reason": "sandbox-missing", "message": str(exc), "hint": SANDBOX_HINT}
+        except errors.Corrupt as exc:
+            return {"reason": "bad-data", "message": exc.detail}
         except errors.Error as exc:
             return {"reason": "inputs-unavailable", "message": exc.detail}
         except OSError as exc:
             return no_room(exc)
-        self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
+        if self.grant.dataset is not None:
+            self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
         return None
+
+    async def _write_job(self, shards: Sequence[Shard]) -> None:
+        rules, grant = self._rules, self.grant
+        if not grant.is_bundle:
+            inputs.write_job(grant, self._work, rules.trainer_url, shards, memory=rules.memory)
+            return
+        python = await rules.bundles.python_for(grant)
+        await self._patiently(lambda: bundles.fetch(self._trainer, grant, self._work), self._stop)
+        columns = await self._patiently(lambda: bundles.columns(self._ingest, grant), self._stop)
+        told = rules.bundles.told(grant, self._home, python, shards, columns, rules.trainer_url, rules.memory)
+        write_private(self._work / WARDEN_FILE, json.dumps(told.to_json()))
 
     def _start(self) -> dict[str, str] | None:
         """Why the program was not started, or None."""
@@ -147,7 +176,7 @@ class Attending:
         loop = asyncio.get_running_loop()
         kill_at: float | None = None
         while self._processes.alive():
-            if self._processes.resident() > self._rules.memory:
+            if self._processes.resident() > self._allowed:
                 self._note(ended_for="memory")
                 self._processes.kill()
             elif self._stop.is_set() and kill_at is None:
@@ -201,7 +230,8 @@ class Attending:
         return True
 
     async def _put(self, file: OutputFile) -> None:
-        path = self._work / Path(file.path).name
+        folder = self._work / COLLECTED if self.grant.is_bundle else self._work
+        path = folder / Path(file.path).name
         await self._patiently(lambda: self._trainer.put_output(self.grant, file, path), self._late)
 
     async def _finish(self, result: AttemptResult | None, failure: dict[str, str] | None) -> None:
@@ -212,6 +242,8 @@ class Attending:
             await self._trainer.finish(self.grant, exit_code=exit_code, result=document, failure=failure)
 
         await self._patiently(say, self._late)
+        if result is not None and result.outcome is Outcome.SUCCEEDED and self.grant.is_bundle:
+            self._home.forget_job(self.grant)
         log.info("handed over", extra={"attempt": self.grant.attempt, "exit_code": exit_code})
 
     def _tell_of_program(self) -> None:

@@ -5,12 +5,14 @@
 <folder>/attempts/<id>/record.json what was granted, and what was done about it (0600: it holds a token)
 <folder>/attempts/<id>/work/       where the program works (0700)
 <folder>/attempts/<id>/output      what it printed
+<folder>/jobs/<id>/checkpoints/    what a bundle's next attempt on this host goes on from
 """
 
 import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -52,6 +54,8 @@ class Home:
         self.lock = folder / "lock"
         self._attempts = folder / "attempts"
         self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._jobs = folder / "jobs"
+        self._jobs.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
         self._held: int | None = None
 
@@ -104,6 +108,21 @@ class Home:
 
     def folder_of(self, grant: Grant) -> Path:
         return self._attempts / str(uuid.UUID(grant.attempt))
+
+    def checkpoints_of(self, grant: Grant) -> Path:
+        """Where the job keeps what its next attempt here goes on from."""
+        return self._jobs / str(uuid.UUID(grant.job)) / "checkpoints"
+
+    def forget_job(self, grant: Grant) -> None:
+        """Remove what the job kept for another attempt."""
+        shutil.rmtree(self._jobs / str(uuid.UUID(grant.job)), ignore_errors=True)
+
+    def forget_jobs(self, age: float) -> None:
+        """Remove what jobs kept that nobody has come back to for so many seconds."""
+        known = {record.grant.job for record in self.records()}
+        for folder in self._jobs.iterdir():
+            if folder.name not in known and folder.stat().st_mtime < time.time() - age:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def work_of(self, grant: Grant) -> Path:
         return self.folder_of(grant) / "work"
