@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import leases
 from kit.ids import uuid7
+from trainer.api.sweep_schemas import SweepIn
 from trainer.domain.jobs import NO_REASON, Phase, Why
 from trainer.domain.reports import Point
 from trainer.domain.spaces import Real, Whole
@@ -32,6 +33,7 @@ SWEEP: dict[str, Any] = {
     "objective": {"metric": "roc_auc"},
     "budget": {"trials": 4},
 }
+ASKED = SweepIn.model_validate(SWEEP).document()
 Worth = Callable[[Mapping[str, Any]], float]
 
 
@@ -53,7 +55,7 @@ async def add_sweep(engine: AsyncEngine, *, project: str = "blue", **given: Any)
     job = {name: given.pop(name) for name in list(given) if name not in SweepSpec.__dataclass_fields__}
     async with engine.begin() as connection:
         spec = sweep_spec_of(job=replace(spec_of(**job), model=None), **given)
-        return await SweepStore(connection).add(uuid7(), project=project, subject="ada", spec=spec, asked=SWEEP)
+        return await SweepStore(connection).add(uuid7(), project=project, subject="ada", spec=spec, asked=ASKED)
 
 
 async def lease_sweep(engine: AsyncEngine, ttl: timedelta = TTL) -> leases.Lease:

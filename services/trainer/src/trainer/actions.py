@@ -28,6 +28,7 @@ from trainer.domain.leased import (
 from trainer.domain.sharing import refuse_impossible
 from trainer.domain.sweeps import Sweep, SweepSpec
 from trainer.store.attempts import AttemptStore, Granted
+from trainer.store.bundles import BundleStore
 from trainer.store.jobs import JobStore
 from trainer.store.shares import ShareStore
 from trainer.store.sweeps import SWEEPS, SweepStore
@@ -55,11 +56,22 @@ async def create_job(connection: AsyncConnection, caller: Caller, spec: JobSpec)
     """
     specs.check(spec)
     refuse_impossible((await ShareStore(connection).standing(caller.project)).quota, spec.asks, spec.priority)
-    job = await JobStore(connection).add(uuid7(), project=caller.project, subject=caller.subject, spec=spec)
-    if spec.bundle is not None:
-        await bundling.use(connection, caller.project, job, spec.bundle)
+    job = await add_job(connection, project=caller.project, subject=caller.subject, spec=spec)
     await audit.record(connection, caller, "create", NOUN, str(job.id), {"dataset": spec.dataset, "model": spec.model})
     await leases.hint(connection, SERVICE)
+    return job
+
+
+async def add_job(connection: AsyncConnection, *, project: str, subject: str, spec: JobSpec) -> Job:
+    """A new job that was checked before, with the bundle that it runs held for it.
+
+    Raises:
+        BundleNotFound: there is no such bundle.
+        JobInvalid: it has no such file.
+    """
+    job = await JobStore(connection).add(uuid7(), project=project, subject=subject, spec=spec)
+    if spec.bundle is not None:
+        await bundling.use(connection, project, job, spec.bundle)
     return job
 
 
@@ -111,8 +123,14 @@ async def create_sweep(connection: AsyncConnection, caller: Caller, spec: SweepS
     """
     Raises:
         SweepInvalid, JobInvalid, EstimatorInvalid: it cannot work, whatever the data are.
+        BundleNotFound: there is no such bundle.
+        QuotaExceeded, PriorityTooHigh: its project can never have one of its jobs.
     """
     searching.check(spec)
+    quota = (await ShareStore(connection).standing(caller.project)).quota
+    refuse_impossible(quota, spec.job.asks, spec.job.priority)
+    if spec.job.bundle is not None:
+        await BundleStore(connection).use(caller.project, spec.job.bundle.bundle)
     store = SweepStore(connection)
     sweep = await store.add(uuid7(), project=caller.project, subject=caller.subject, spec=spec, asked=asked)
     told = {"dataset": spec.job.dataset, "model": spec.model, "trials": spec.budget.trials}

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from kit.waiting import duration_of
-from trainer.api.schemas import MAX_SEED, JobIn, Word
+from trainer.api.bundle_schemas import AnyJobIn
+from trainer.api.schemas import MAX_SEED, Word
 from trainer.domain import spaces
 from trainer.domain.pruning import MAX_FIRST, MAX_REDUCTION, Pruning
 from trainer.domain.spaces import MAX_CHOICES, MAX_PARAMETERS, MAX_POINTS
@@ -85,7 +86,7 @@ class BudgetIn(_In):
 
 
 class SweepIn(_In):
-    job: JobIn
+    job: AnyJobIn
     """As `POST /v1/jobs` takes it. The trials register nothing; the best becomes a version of its `register.model`."""
     space: Annotated[dict[Word, ValuesIn], Field(min_length=1, max_length=MAX_PARAMETERS)]
     """For each parameter (of the estimator, or of the bundle) the values that it may have."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kit import errors
 from trainer.domain import spaces, specs
-from trainer.domain.spaces import pointer_of
+from trainer.domain.spaces import Space, pointer_of
 from trainer.domain.specs import LONGEST, SHORTEST
 from trainer.domain.sweeps import Method, SweepSpec, with_parameters
 
@@ -22,11 +22,11 @@ def check(spec: SweepSpec) -> None:
     places = [*spaces.mistakes(spec.space), *_own_mistakes(spec)]
     if places:
         raise SweepInvalid(f"{len(places)} value(s) of the sweep cannot work.", errors=places)
-    for name, parameters in spaces.corners(spec.space):
+    for parameters in spaces.corners(spec.space):
         try:
             specs.check(with_parameters(spec.job, parameters))
         except errors.Invalid as exc:
-            exc.errors = [_of_sweep(place, name) for place in exc.errors]
+            exc.errors = [_of_sweep(place, spec.space) for place in exc.errors]
             raise
 
 
@@ -41,9 +41,11 @@ def _own_mistakes(spec: SweepSpec) -> Iterator[errors.Place]:
         yield {"pointer": "#/job/register/model", "detail": "must be a name: small letters, digits, . _ -"}
 
 
-def _of_sweep(place: errors.Place, name: str) -> errors.Place:
+def _of_sweep(place: errors.Place, space: Space) -> errors.Place:
     """Where that is in the body of a sweep: what is wrong with a value of the space is wrong there."""
-    inside, within = f"#/estimator/parameters/{pointer_of(name)}", place["pointer"]
-    if within == inside or within.startswith(f"{inside}/"):
-        return {"pointer": f"#/space/{pointer_of(name)}", "detail": place["detail"]}
+    within = place["pointer"]
+    for name in map(pointer_of, space):
+        for inside in (f"#/estimator/parameters/{name}", f"#/parameters/{name}"):
+            if within == inside or within.startswith(f"{inside}/"):
+                return {"pointer": f"#/space/{name}", "detail": place["detail"]}
     return {"pointer": f"#/job{within[1:]}", "detail": place["detail"]}

@@ -199,13 +199,10 @@ def _any(values: Values, chance: random.Random) -> Any:
             return _at(values, chance.randrange(_steps(values) + 1))
 
 
-def corners(space: Space) -> list[tuple[str, dict[str, Any]]]:
-    """Points that show whether a job takes such values: each parameter at each of its ends, the others at their first.
-
-    With the name of the parameter that is at its end.
-    """
+def corners(space: Space) -> list[dict[str, Any]]:
+    """Points that show whether a job takes such values: each parameter at each end, the others at their first."""
     first = {name: _ends(values)[0] for name, values in space.items()}
-    return [(name, first | {name: end}) for name, values in space.items() for end in _ends(values)]
+    return [first | {name: end} for name, values in space.items() for end in _ends(values)]
 
 
 def _ends(values: Values) -> tuple[Any, ...]:

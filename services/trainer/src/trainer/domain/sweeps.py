@@ -10,6 +10,7 @@ from typing import Any
 from kit import errors
 from trainer.domain.jobs import JobSpec
 from trainer.domain.pruning import Pruning
+from trainer.domain.resources import CORE
 from trainer.domain.spaces import Space
 
 
@@ -187,8 +188,8 @@ def with_parameters(spec: JobSpec, parameters: Mapping[str, Any]) -> JobSpec:
 
 
 def cores_of(spec: JobSpec) -> float:
-    """How many processors an attempt at the job is given."""
-    return 1.0
+    """How many processors an attempt at the job is given, on all of its nodes."""
+    return spec.asks.cpu_millis / CORE
 
 
 def best_of(trials: Sequence[Trial], objective: Objective) -> Trial | None:

@@ -161,14 +161,14 @@ class SweepStore:
             self._connection, sweeps, lease, generation=seen.generation, final=ENDED, due_in=due_in, **values
         )
 
-    async def add_trial(self, sweep: Sweep, number: int, job: Job, parameters: Mapping[str, Any]) -> bool:
-        """A new trial of that job. False when another replica has made one of that number."""
+    async def add_trial(self, sweep: Sweep, trial: Trial) -> bool:
+        """A new trial. False when another replica has made one of that number."""
         values = {
             "project": sweep.project,
             "sweep_id": sweep.id,
-            "number": number,
-            "job_id": job.id,
-            "parameters": dict(parameters),
+            **{name: getattr(trial, name) for name in ("number", "job_id", "phase", "message")},
+            "parameters": dict(trial.parameters),
+            "finished_at": None if trial.phase is TrialPhase.RUNNING else NOW,
         }
         added = pg.insert(trials).values(values).on_conflict_do_nothing().returning(trials.c.number)
         return (await self._connection.execute(added)).first() is not None

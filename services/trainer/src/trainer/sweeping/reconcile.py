@@ -22,7 +22,7 @@ from kit.failpoints import failpoint
 from kit.ids import uuid7
 from kit.leases import LeaseLost
 from kit.roles import Role
-from trainer.actions import SERVICE
+from trainer.actions import SERVICE, add_job
 from trainer.clients.registry import RegistryClient, is_passing
 from trainer.domain.manifests import manifest_of
 from trainer.domain.sweeps import (
@@ -124,11 +124,13 @@ class Sweeping:
         """
         Raises:
             JobNotFound: the job was deleted, and the model with it.
+            errors.Invalid: there never was one.
         """
         async with self._engine.begin() as connection:
             job = await JobStore(connection).get(sweep.project, best.job_id)
             attempt = await AttemptStore(connection).newest(job)
-        assert attempt is not None  # it has succeeded
+        if attempt is None or attempt.result is None or attempt.result.model is None:
+            raise errors.Invalid("The best trial handed over no model.")
         return manifest_of(job, attempt)
 
     async def _sight(self, lease: leases.Lease) -> SweepSight | None:
@@ -214,9 +216,15 @@ async def _stop(connection: AsyncConnection, sweep: Sweep, trial: Trial) -> None
 
 
 async def _begin(connection: AsyncConnection, sweep: Sweep, number: int, parameters: Mapping[str, Any]) -> None:
+    trial = Trial(number=number, job_id=uuid7(), parameters=parameters, created_at=sweep.created_at)
     spec = with_parameters(sweep.spec.job, parameters)
-    job = await JobStore(connection).add(uuid7(), project=sweep.project, subject=sweep.subject, spec=spec)
-    if not await SweepStore(connection).add_trial(sweep, number, job, parameters):
+    try:
+        async with connection.begin_nested():
+            job = await add_job(connection, project=sweep.project, subject=sweep.subject, spec=spec)
+        trial = replace(trial, job_id=job.id)
+    except errors.Error as exc:  # its bundle is gone: the others of its trials will say the same
+        trial = replace(trial, phase=TrialPhase.FAILED, message=exc.detail[:2000])
+    if not await SweepStore(connection).add_trial(sweep, trial):
         raise LeaseLost
 
 
