@@ -76,7 +76,7 @@ class FinishIn(FencedIn):
 
 class FailureIn(_In):
     reason: Literal[
-        "inputs-unavailable", "bad-data", "out-of-memory", "crashed", "platform-error", "sandbox-missing", "poison"
+        "inputs-unavailable", "out-of-memory", "crashed", "platform-error", "sandbox-missing", "poison"
     ]
     message: Annotated[str, StringConstraints(max_length=2000)]
     hint: Annotated[str, StringConstraints(max_length=2000)] = ""

@@ -20,6 +20,9 @@ CONFIGURATION = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
     *("/etc/mime.types", "/etc/magic", "/etc/OpenCL", "/etc/fonts"),
 )
+# What of /proc is the whole kernel's: whose runner is root could write there, whatever his name inside is.
+KERNEL = tuple(f"/proc/{name}" for name in ("acpi", "bus", "fs", "irq", "scsi", "sys", "sysrq-trigger"))
+HIDDEN = tuple(f"/proc/{name}" for name in ("kcore", "keys", "kmsg", "mtrr", "sched_debug", "timer_list"))
 USER = 1000
 MADE = {
     "passwd": f"job:x:{USER}:{USER}:job:/tmp:/bin/sh\n",
@@ -126,10 +129,21 @@ def command(spec: BundleSpec, python: str, port: int = PORT) -> list[str]:
 
 
 def bubblewrap(
-    told: Told, work: Path, *, socket: str, status: int, devices: Iterable[str], present: Mapping[str, str | None]
+    told: Told,
+    work: Path,
+    *,
+    socket: str,
+    status: int,
+    devices: Iterable[str],
+    present: Mapping[str, str | None],
+    kernel: Iterable[str],
+    hidden: Iterable[str],
 ) -> list[str]:
-    """The sandbox, as a command that the program's own follows. `present`: what of SYSTEM the host has, and where to it
-    leads if it is a link. The environment comes from the caller: arguments are for all to see."""
+    """The sandbox, as a command that the program's own follows.
+
+    `present` is what of SYSTEM the host has, and whereto it leads if it is a link; `kernel` and `hidden` are what it has
+    of KERNEL and HIDDEN. The environment comes from the caller: arguments are for all to see.
+    """
     places = inside()
     run = work / programs.RUN
     return [
@@ -140,6 +154,8 @@ def bubblewrap(
         *(part for name in MADE for part in ("--ro-bind", str(work / "etc" / name), f"/etc/{name}")),
         *_each("--ro-bind", folders_of(told.python.folders)),
         *("--proc", "/proc", "--dev", "/dev"),
+        *_each("--ro-bind", kernel),
+        *(part for path in hidden for part in ("--ro-bind", "/dev/null", path)),
         *("--size", str(told.memory_bytes), "--perms", "1777", "--tmpfs", SHARED),
         *_each("--dev-bind-try", devices),
         *("--bind", str(run / programs.TEMPORARY), places.temporary),

@@ -139,8 +139,6 @@ class Attending:
             return None  # told to stop
         except SandboxMissing as exc:
             return {"reason": "sandbox-missing", "message": str(exc), "hint": SANDBOX_HINT}
-        except errors.Corrupt as exc:
-            return {"reason": "bad-data", "message": exc.detail}
         except errors.Error as exc:
             return {"reason": "inputs-unavailable", "message": exc.detail}
         except OSError as exc:

@@ -113,7 +113,14 @@ def start(work: Path, told: Told, path: str) -> Started:
         read, write = os.pipe()
         os.set_blocking(read, False)
         argv = sandboxes.bubblewrap(
-            told, work, socket=path, status=write, devices=_devices(told.gpus), present=_present()
+            told,
+            work,
+            socket=path,
+            status=write,
+            devices=_devices(told.gpus),
+            present=_present(),
+            kernel=[path for path in sandboxes.KERNEL if Path(path).exists()],
+            hidden=[path for path in sandboxes.HIDDEN if Path(path).exists()],
         )
     port = sandboxes.PORT if told.sandbox else _free_port()
     out, into = os.pipe()
