@@ -129,18 +129,32 @@ class Shelf:
         for folder in self._folders(STAGED):
             self.discard(folder)
 
-    def prune(self, keep: int) -> None:
-        """Keep the newest. Called after one was saved: that one is whole."""
-        for folder in sorted(self._folders(NAMED), key=_step_of)[:-keep]:
-            # Its name goes first: what is removed half is no checkpoint any more.
-            gone = self.staged(_step_of(folder), f"gone-{os.getpid()}")
-            with contextlib.suppress(OSError):
-                self._disk.rename(folder, gone)
-                self.discard(gone)
+    def prune(self, saved: Saved, keep: int) -> None:
+        """Keep this one, which is whole, and of those before it the newest. What has a later step is damaged, or of a
+        training that was begun anew."""
+        folders = sorted(self._folders(NAMED), key=_step_of)
+        before = [folder for folder in folders if _step_of(folder) < saved.moment.step]
+        kept = {saved.folder, *before[max(0, len(before) - keep + 1) :]}
+        for folder in folders:
+            if folder not in kept:
+                self._remove(folder)
+
+    def spare(self) -> None:
+        """Keep one alone: the newest that is whole."""
+        saved, _ = self.newest()
+        if saved is not None:
+            self.prune(saved, 1)
+
+    def _remove(self, folder: Path) -> None:
+        # Its name goes first: what is removed half is no checkpoint any more.
+        gone = self.staged(_step_of(folder), f"gone-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self._disk.rename(folder, gone)
+            self.discard(gone)
 
     def newest(self) -> tuple[Saved | None, list[str]]:
         """The newest that is whole, byte by byte, and why newer ones are not."""
-        complaints = []
+        complaints: list[str] = []
         for folder in sorted(self._folders(NAMED), key=_step_of, reverse=True):
             try:
                 saved = self.look(folder)

@@ -125,7 +125,7 @@ class Checkpoints:
         if keep > 1 and _is_full(failure):
             # An older checkpoint is worth less than this one.
             if self.group().rank == 0:
-                self.shelf.prune(1)
+                self.shelf.spare()
             failure = self._try(state, local, moment, 1)
         if failure is not None:
             raise failure
@@ -136,7 +136,7 @@ class Checkpoints:
         staged = self.shelf.staged(moment.step, group.told(uuid4().hex[:12]))
         tree = {"local": local} | ({"state": state} if group.rank == 0 else {})
         parts = group.all_told(_tried(lambda: self.shelf.write(staged, group.rank, tree)))
-        failure = next((part for part in parts if not isinstance(part, Part)), None)
+        failure: Exception | None = next((part for part in parts if not isinstance(part, Part)), None)
         if failure is None:
             # Rank 0 alone gives it its name, and the others hear whether that went well.
             done = _tried(lambda: self._commit(staged, moment, parts, keep)) if group.rank == 0 else None
@@ -147,7 +147,7 @@ class Checkpoints:
 
     def _commit(self, staged: Any, moment: Moment, parts: list[Part], keep: int) -> None:
         saved = self.shelf.commit(staged, moment, parts)
-        self.shelf.prune(keep)
+        self.shelf.prune(saved, keep)
         self.heard(saved)
 
     def restore(self) -> Checkpoint | None:

@@ -134,7 +134,8 @@ def _mapping(value: Mapping[Any, Any], blocks: dict[str, Block], place: str) -> 
 
 def _array(value: Any, blocks: dict[str, Block], place: str) -> Any:
     library = type(value).__module__.partition(".")[0]
-    kind = KINDS.get(str(getattr(value, "dtype", "")).removeprefix("torch."))
+    dtype = getattr(value, "dtype", "")
+    kind = KINDS.get(getattr(dtype, "name", str(dtype).removeprefix("torch.")))
     if hasattr(value, "data_ptr") and kind and "strided" in str(value.layout):
         # A parameter is a tensor too, by whatever library it was subclassed.
         return {KEY: "torch", "name": _added(blocks, Block(kind, tuple(value.shape), _memory_of(value)))}
@@ -154,7 +155,7 @@ def _memory_of(tensor: Any) -> bytes | memoryview:
     if not size:
         return b""
     memory = (ctypes.c_char * size).from_address(flat.data_ptr())
-    memory.owner = flat  # type: ignore[attr-defined]  # lives for as long as somebody looks at its bytes
+    memory.owner = flat  # lives for as long as somebody looks at its bytes
     return memoryview(memory).cast("B")
 
 
@@ -166,9 +167,9 @@ def _added(blocks: dict[str, Block], block: Block) -> str:
 
 def _read(file: BinaryIO, base: int, entry: Mapping[str, Any]) -> Block:
     start, end = entry["data_offsets"]
-    content = bytearray(end - start)
     file.seek(base + start)
-    if file.readinto(content) != len(content):  # type: ignore[attr-defined]
+    content = bytearray(file.read(end - start))
+    if len(content) != end - start:
         raise DamagedFile("It is cut off.")
     return Block(entry["dtype"], tuple(entry["shape"]), memoryview(content))
 
