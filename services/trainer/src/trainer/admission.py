@@ -41,34 +41,39 @@ async def admit(connection: AsyncConnection, lease: leases.Lease, job: Job, atte
             await let_next_in(connection, job.project)
         await leases.hint(connection, RUNNERS)
         return True
-    why = await _wait(connection, job)
-    await store.record(lease, job, due_in=LOOK_AGAIN, why=why, attempt=job.attempt)
+    why, has_room = await _wait(connection, job)
+    due_in = timedelta(0) if has_room else LOOK_AGAIN
+    await store.record(lease, job, due_in=due_in, why=why, attempt=job.attempt)
     return False
 
 
-async def _wait(connection: AsyncConnection, job: Job) -> Why:
-    """Why it waits, from now on or still."""
+async def _wait(connection: AsyncConnection, job: Job) -> tuple[Why, bool]:
+    """Why it waits, from now on or still; and whether others have made room for it already."""
     shares = ShareStore(connection)
     standing, ahead = await shares.standing(job.project), await shares.ahead(job)
     why = sharing.why_waiting(standing, job.spec.asks, ahead)
     if why.reason is Reason.QUOTA_EXCEEDED:  # nobody waits for it
         await shares.leave(job)
-        return why
+        return why, False
     await shares.wait(job)
-    if why.reason is Reason.WAITING_FOR_QUOTA and not ahead:
-        await _make_room(connection, job, standing)
-    return why
+    is_next = why.reason is Reason.WAITING_FOR_QUOTA and not ahead
+    return why, is_next and await _make_room(connection, job, standing)
 
 
-async def _make_room(connection: AsyncConnection, job: Job, standing: Standing) -> None:
-    """Have less important attempts of its own project make way, if that is enough. The project's row is locked."""
+async def _make_room(connection: AsyncConnection, job: Job, standing: Standing) -> bool:
+    """Have less important attempts of its own project make way, if that is enough. The project's row is locked.
+
+    Says whether there is room already: that was of attempts which nobody had begun.
+    """
     attempts = AttemptStore(connection)
     lower = await attempts.lower(job.spec.priority, project=job.project)
     stopping = await attempts.making_way(job)
     lacks = sharing.left_of(standing.lacks(job.spec.asks), stopping)
-    for each in sharing.victims_for_quota(lacks, lower):
+    victims = sharing.victims_for_quota(lacks, lower)
+    for each in victims:
         await attempts.preempt(each, job)
         PREEMPTED.labels("quota").inc()
+    return bool(victims) and not any(each.begun for each in (*victims, *stopping))
 
 
 async def make_way(connection: AsyncConnection, job: Job) -> None:

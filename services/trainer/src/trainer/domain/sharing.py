@@ -1,8 +1,8 @@
 """How projects share what there is: what a project may have at one time, who goes first, and who makes way."""
 
 import uuid
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -126,7 +126,7 @@ def refuse_impossible(quota: Quota, asked: Amount, priority: int) -> None:
 
 def never_fits(quota: Quota, asked: Amount) -> str:
     """Why it would not fit if the project had nothing else; empty: it would."""
-    beyond = _beyond(quota, asked, _all(Amount(), 0))
+    beyond = _beyond(replace(quota, jobs=None), asked, _all(NOTHING, 0))  # a project of no jobs at all is put on hold
     return ", ".join(f"{_said(name, _all(asked, 1)[name])} of {_said(name, getattr(quota, name))}" for name in beyond)
 
 
@@ -168,13 +168,22 @@ def victims_for_quota(lacks: Mapping[str, int], lower: Collection[Live]) -> list
 
     None, when even all of them would not be enough: nobody is stopped for nothing.
     """
-    left, chosen = dict(lacks), list[Live]()
+    return _needed(lower, lambda chosen: all(lack <= 0 for lack in left_of(lacks, chosen).values()))
+
+
+def _needed(lower: Collection[Live], suffice: Callable[[Collection[Live]], bool]) -> list[Live]:
+    """The first ones that suffice, without those that turn out not to be needed, the most important looked at first."""
+    chosen = list[Live]()
     for each in lower:
-        freed = _all(each.amount, 1)
-        if any(left[name] > 0 and freed[name] for name in left):
-            chosen.append(each)
-            left = {name: left[name] - freed[name] for name in left}
-    return chosen if all(lack <= 0 for lack in left.values()) else []
+        if suffice(chosen):
+            break
+        chosen.append(each)
+    if not suffice(chosen):
+        return []
+    for each in reversed(list(chosen)):
+        if suffice(without := [other for other in chosen if other is not each]):
+            chosen = without
+    return chosen
 
 
 def left_of(lacks: Mapping[str, int], stopping: Collection[Live]) -> Mapping[str, int]:
@@ -185,15 +194,13 @@ def left_of(lacks: Mapping[str, int], stopping: Collection[Live]) -> Mapping[str
 
 def victims_on_a_host(asked: Amount, lower: Collection[Live]) -> list[Live]:
     """Which of the running attempts (least important and youngest first) make way on one host, as few as possible."""
-    found = list[list[Live]]()
-    for host in dict.fromkeys(each.host for each in lower):
-        chosen, freed = list[Live](), Amount()
-        for each in (each for each in lower if each.host == host):
-            if not freed.covers(asked):
-                chosen.append(each)
-                freed += each.amount
-        if freed.covers(asked):
-            found.append(chosen)
+
+    def suffice(chosen: Collection[Live]) -> bool:
+        return bool(chosen) and sum((each.amount for each in chosen), NOTHING).covers(asked)
+
+    hosts = dict.fromkeys(each.host for each in lower)
+    each_host = [_needed([each for each in lower if each.host == host], suffice) for host in hosts]
+    found = [chosen for chosen in each_host if chosen]
     return min(found, key=lambda each: (max(one.priority for one in each), len(each)), default=[])
 
 
