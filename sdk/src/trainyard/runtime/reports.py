@@ -23,8 +23,15 @@ FAREWELL = 3.0
 class Reports:
     """Of one process."""
 
-    def __init__(self, address: Path | None, trail: Path | None) -> None:
-        """`address` is the runner's socket, `trail` the file that gets every line too."""
+    def __init__(
+        self, address: Path | None, trail: Path | None, *, again: float = AGAIN, farewell: float = FAREWELL
+    ) -> None:
+        """`address` is the runner's socket, `trail` the file that gets every line too.
+
+        After `again` seconds somebody who did not answer is asked again; `farewell` are those given at the end.
+        """
+        self._again = again
+        self._farewell = farewell
         self._address = address
         self._trail = trail
         self._number = 0
@@ -66,13 +73,13 @@ class Reports:
         except OSError:
             # Whoever listens next has not seen the beginning of this line.
             self._hang_up()
-            self._not_before = time.monotonic() + AGAIN
+            self._not_before = time.monotonic() + self._again
             return False
         return True
 
     def close(self) -> None:
         """Give what is left some seconds."""
-        ends = time.monotonic() + FAREWELL
+        ends = time.monotonic() + self._farewell
         while not self.send() and time.monotonic() < ends:
             time.sleep(0.02)
         self._hang_up()

@@ -190,9 +190,10 @@ class Checkpoints:
         if self._listening or threading.current_thread() is not threading.main_thread():
             return
         self._listening = True
-        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGTERM, self.hear)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """The host is about to stop this program."""
         self._told_to_stop = True
 
     def _leave(self) -> NoReturn:
