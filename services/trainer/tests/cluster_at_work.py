@@ -74,11 +74,12 @@ class FakeCluster:
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._version = 100
         self._history: list[Happened] = []
+        self._all: list[Happened] = []
         self._oldest = 0
         self._changed = asyncio.Event()
         self._mute: set[int] = set()
         self._stale: int | None = None
-        self._watches = 0
+        self._last_made: Object | None = None
 
     # What a test does to it
 
@@ -97,6 +98,16 @@ class FakeCluster:
     def be_stale(self, version: int | None) -> None:
         """Lists are as old as that version from now on, as of a server that is behind. None: no longer."""
         self._stale = version
+
+    def remove(self, plural: str, name: str) -> None:
+        """Have an object gone at once."""
+        [found] = [each for each in self.all(plural) if each["metadata"]["name"] == name]
+        self._remove(plural, deepcopy(found))
+
+    @property
+    def history(self) -> list[Happened]:
+        """All that ever happened."""
+        return self._all
 
     @property
     def version(self) -> int:
@@ -135,9 +146,13 @@ class FakeCluster:
             if fault is not None:
                 fault.does()
                 raise Refused(fault.code, "injected, after the effect")
-            await _send(send, 201 if method == "POST" else 200, answer)
+            await _send(send, 201 if self._is_new(answer) else 200, answer)
         except Refused as exc:
             await _send(send, exc.code, _status(exc))
+
+    def _is_new(self, answer: Object | str) -> bool:
+        """Whether the answer is about what it has made."""
+        return self._last_made is not None and answer is self._last_made
 
     def _fault(self, method: str, path: str, params: dict[str, str]) -> Fault | None:
         for fault in self.faults:
@@ -199,7 +214,7 @@ class FakeCluster:
 
     def _as_of(self, version: int) -> dict[tuple[str, str, str], Object]:
         found: dict[tuple[str, str, str], Object] = {}
-        for each in self._history:
+        for each in self._all:
             if each.version <= version:
                 metadata = each.document["metadata"]
                 key = (each.kind, metadata["namespace"], metadata["name"])
@@ -212,6 +227,10 @@ class FakeCluster:
         name = body["metadata"]["name"]
         if (plural, namespace, name) in self._objects:
             raise Refused(409, f'{_resource(plural)} "{name}" already exists', "AlreadyExists")
+        template = body.get("spec", {}).get("template", {}).get("spec", {})
+        if any(not each.get("image") for each in template.get("containers", ())):
+            field = "spec.template.spec.containers[0].image"
+            raise Refused(422, f'Job.batch "{name}" is invalid: {field}: Required value')
         api, kind = PLURALS[plural]
         metadata = body["metadata"] | {
             "namespace": namespace,
@@ -223,9 +242,12 @@ class FakeCluster:
         made = body | {"kind": kind, "apiVersion": api, "metadata": metadata}
         if plural in ("jobs", "pods"):
             made["status"] = {"phase": "Pending"} if plural == "pods" else {}
-        return self._store(plural, made, "ADDED")
+        self._last_made = self._store(plural, made, "ADDED")
+        return self._last_made
 
     def _replace(self, plural: str, namespace: str, name: str, body: Object) -> Object:
+        if (plural, namespace, name) not in self._objects and plural == "leases":
+            return self._create(plural, namespace, body)  # the only kind of these that a PUT makes
         found = self._get(plural, namespace, name)
         wanted = body["metadata"].get("resourceVersion")
         if wanted is not None and wanted != found["metadata"]["resourceVersion"]:
@@ -236,8 +258,8 @@ class FakeCluster:
         """Server-side apply, by one manager; or a merge patch of the status, for who plays the cluster's own parts."""
         wanted = body.get("metadata", {}).get("resourceVersion")
         if (plural, namespace, name) not in self._objects:
-            if part or wanted is not None:
-                raise Refused(409 if wanted else 404, f'{_resource(plural)} "{name}" not found')
+            if part:
+                raise Refused(404, f'{_resource(plural)} "{name}" not found')
             return self._create(plural, namespace, body)
         found = self._get(plural, namespace, name)
         if wanted is not None and wanted != found["metadata"]["resourceVersion"]:
@@ -308,7 +330,9 @@ class FakeCluster:
         return deepcopy(document)
 
     def _happened(self, plural: str, what: str, document: Object) -> None:
-        self._history.append(Happened(self._version, plural, what, deepcopy(document)))
+        happened = Happened(self._version, plural, what, deepcopy(document))
+        self._history.append(happened)
+        self._all.append(happened)
         self._touch()
 
     def _touch(self) -> None:

@@ -46,8 +46,9 @@ async def served(fake: FakeCluster) -> AsyncIterator[str]:
 class Player:
     """Plays the controller of Jobs and the nodes."""
 
-    def __init__(self, http: httpx2.AsyncClient, namespace: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, namespace: str, *, collects: bool = False) -> None:
         self.http = http
+        self.collects = collects
         self.namespace = namespace
         self.cluster = Cluster(http, namespace)
 
@@ -105,6 +106,30 @@ class Player:
     async def gone(self, pod: str) -> None:
         await self.http.request("DELETE", self._path("pods", pod), params={"gracePeriodSeconds": "0"})
 
+    async def leaves(self, grant: Grant) -> bool:
+        """Whether the Job was told to end."""
+        jobs, _ = await self.cluster.list("Job", {ATTEMPT: grant.attempt})
+        return all("deletionTimestamp" in each["metadata"] for each in jobs)
+
+    async def holds(self, holder: str) -> bool:
+        lease = await self.cluster.get("Lease", "trainer")
+        return bool(lease["spec"].get("holderIdentity") == holder)
+
+    async def collect(self, grant: Grant) -> None:
+        """What a cluster does about things whose owner is gone or leaves, where nobody does it."""
+        if not self.collects:
+            return
+        pods, jobs = await self.pods(grant), (await self.cluster.list("Job", {ATTEMPT: grant.attempt}))[0]
+        for pod in pods:
+            await self.http.request("DELETE", self._path("pods", pod["metadata"]["name"]))
+        if jobs and not pods:
+            path = self._path("jobs", jobs[0]["metadata"]["name"])
+            head = {"content-type": "application/merge-patch+json"}
+            await self.http.patch(path, json={"metadata": {"finalizers": None}}, headers=head)
+        if not jobs:
+            for kind in ("Service", "NetworkPolicy"):
+                await self.cluster.delete(kind, name_of(grant.attempt))
+
     async def complete(self, grant: Grant) -> None:
         await self._close(grant, ["SuccessCriteriaMet", "Complete"], "CompletionsReached", {"completionTime": _now()})
 
@@ -143,8 +168,31 @@ def _now() -> str:
 
 
 @contextlib.asynccontextmanager
-async def player_at(url: str, namespace: str = "jobs") -> AsyncIterator[Player]:
-    config = KubeConfig.from_one(cluster=ClusterAt(server=url), user=User(token="of-a-test")).get()
-    http = client_adapter.AsyncClient(config, client_adapter.ConnectionParams(trust_env=False))
-    async with http:
-        yield Player(http, namespace)
+async def player_of(fake: FakeCluster) -> AsyncIterator[Player]:
+    """On our own server."""
+    async with served(fake) as url:
+        config = KubeConfig.from_one(cluster=ClusterAt(server=url), user=User(token="of-a-test")).get()
+        async with client_adapter.AsyncClient(config, client_adapter.ConnectionParams(trust_env=False)) as http:
+            yield Player(http, "jobs")
+
+
+@contextlib.asynccontextmanager
+async def a_cluster() -> AsyncIterator[Player]:
+    """The cluster that KUBECONFIG names, in a namespace of its own; our own server, if it names none."""
+    if not REAL:
+        async with player_of(FakeCluster()) as player:
+            yield player
+        return
+    config, namespace = KubeConfig.from_file(REAL).get(), f"trainyard-test-{uuid7().hex[-10:]}"
+    async with client_adapter.AsyncClient(config, client_adapter.ConnectionParams(trust_env=False)) as http:
+        made = await http.post("/api/v1/namespaces", json={"metadata": {"name": namespace}})
+        assert made.is_success, made.text
+        # Where no controller runs, nobody makes the account that every pod needs, and nobody removes what is nobody's.
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        alone = (await http.get("/api/v1/namespaces/kube-system/serviceaccounts/job-controller")).is_error
+        if alone:
+            await http.post(path, json={"metadata": {"name": "default"}})
+        try:
+            yield Player(http, namespace, collects=alone)
+        finally:
+            await http.delete(f"/api/v1/namespaces/{namespace}")

@@ -204,7 +204,7 @@ def _container(grant: Grant, site: Site, shape: Shape) -> Object:
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": site.pull_policy,
-        "command": ["python", "-P", "-m", "trainer.runtime.pod"],
+        "command": ["python", "-P", "-m", "trainer.kubernetes.pod"],
         "env": [{"name": name, "value": value} for name, value in _environment(grant, site, shape).items()],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -218,7 +218,7 @@ def _container(grant: Grant, site: Site, shape: Shape) -> Object:
 
 
 def _environment(grant: Grant, site: Site, shape: Shape) -> dict[str, str]:
-    """Where the pod asks; for more than one process, how torchrun finds the others (it reads PET_… by itself)."""
+    """Where the pod asks; for more than one node, how torchrun finds the others (it reads PET_… by itself)."""
     told = {
         "TRAINYARD_ATTEMPT_URL": f"{site.trainer_url.rstrip('/')}/internal/v1/attempts/{grant.attempt}",
         "TRAINYARD_TOKEN_FILE": f"{TOLD}/{TOKEN}",
@@ -229,17 +229,16 @@ def _environment(grant: Grant, site: Site, shape: Shape) -> dict[str, str]:
         told["TRAINYARD_CHECKPOINTS"] = CHECKPOINTS
     if grant.traceparent is not None:
         told["TRACEPARENT"] = grant.traceparent
-    if shape.processes > 1:
+    if shape.most > 1:
         name = name_of(grant.attempt)
         nodes = str(shape.most) if not shape.spare else f"{shape.least}:{shape.most}"
-        head = "localhost" if shape.most == 1 else f"{name}-0.{name}.{site.namespace}.svc"
         told |= {
             "PET_NNODES": nodes,
             "PET_NPROC_PER_NODE": str(shape.nproc),
             "PET_RDZV_BACKEND": "c10d",
             "PET_RDZV_ID": grant.attempt,
-            "PET_RDZV_ENDPOINT": f"{head}:{RENDEZVOUS}",
-            "PET_MAX_RESTARTS": "3" if shape.most > 1 else "0",
+            "PET_RDZV_ENDPOINT": f"{name}-0.{name}.{site.namespace}.svc:{RENDEZVOUS}",
+            "PET_MAX_RESTARTS": "3",
             # A worker that comes back must not be sent to an address of one that has gone.
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         }

@@ -107,7 +107,10 @@ def pod_seen(document: Document, before: PodSeen | None = None) -> PodSeen:
         evicted=(status.get("message") or "the node was short of something")
         if status.get("reason") == "Evicted"
         else "",
-        since=_time(metadata.get("creationTimestamp")),
+        # What it waits for before it has a node is no trouble.
+        since=_time(
+            conditions.get("PodScheduled", metadata).get("lastTransitionTime") or metadata.get("creationTimestamp")
+        ),
     )
     seen = _with_container(seen, status, _conditions(document, "False").get("PodScheduled", {}))
     if before is None:

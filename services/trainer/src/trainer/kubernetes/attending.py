@@ -109,6 +109,8 @@ class Attending:
                 uid = await self._patiently(self._make)
                 self._say("info", f"Attempt {self.grant.number} was given to the cluster as Job {self._name}.")
                 await self._write_down(uid=uid)
+                with contextlib.suppress(*PASSING):  # who follows the log need not wait for a heartbeat
+                    await self._say_all()
             if self._shape.most > 1:
                 for make in (clusters.service, clusters.policy):
                     document = make(self.grant, self._site, self._record.uid)
@@ -235,7 +237,7 @@ class Attending:
                 if await self._trainer.beat(self.grant) and not self._stop.is_set():
                     self._stop.set()
                     self._view.wake(self.grant.attempt)
-                await self._flush()
+                await self._say_all()
             except PASSING:
                 pass
             except LOST as exc:
@@ -254,6 +256,12 @@ class Attending:
         self._record = replace(self._record, lines=self._record.lines + 1)
         at = datetime.now(UTC).isoformat()
         self._unsaid.append({"number": self._record.lines, "at": at, "level": level, "message": message})
+
+    async def _say_all(self) -> None:
+        try:
+            await self._flush()
+        except LOST as exc:
+            raise Lost(exc.detail) from None
 
     async def _flush(self) -> None:
         async with self._speaking:  # of two at once, the second would drop what neither has sent
