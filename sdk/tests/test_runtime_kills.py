@@ -57,8 +57,7 @@ def test_told_to_stop_both_processes_of_torchrun_save_where_they_are_and_go_on_f
         agent.send_signal(signal.SIGTERM)
         agent.communicate()
     saved = sorted(path.name for path in (folder / "trainyard-run" / "checkpoints").iterdir())
-    assert 10 <= int(saved[-1]) <= 14
-    assert int(saved[-1]) % 4 or int(saved[-1]) == 12
+    assert 10 <= int(saved[-1]) <= 22  # of 24 steps: when they agreed the next time
     done = subprocess.run([*command, "0"], env=torch_here.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "weights").read_text() == unbroken

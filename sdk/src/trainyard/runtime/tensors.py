@@ -1,5 +1,6 @@
 """For programs that use torch: processes that join, what makes a training exact, and one that goes on by itself."""
 
+import hashlib
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,11 +39,7 @@ class Torch:
 
     def exact(self) -> None:
         """Seed all that is random, of each rank differently, and let the same job give the same weights."""
-        seed = self._run.seed * 1_000_003 + self._run.rank
-        random.seed(seed)
-        torch.manual_seed(seed)
-        if (numpy := sys.modules.get("numpy")) is not None:
-            numpy.random.seed(seed % 2**32)
+        seeded(self._run.seed, self._run.rank, 0)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
 
@@ -100,6 +97,9 @@ class Training:
             part.load_state_dict(saved[name])
         if found.local is not None:
             set_random_states(found.local)
+        else:
+            # Those of ranks that are no more: nothing that was drawn already is drawn again.
+            seeded(self._run.seed, self._run.rank, moment.step)
 
     def _save(self, batch: Batch) -> None:
         state = {
@@ -109,6 +109,15 @@ class Training:
         self._run.checkpoint.save(
             state, step=batch.step, epoch=batch.epoch, position=batch.position, local=random_states()
         )
+
+
+def seeded(seed: int, rank: int, step: int) -> None:
+    """Begin every generator of random numbers that this process has, for each rank and step elsewhere."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{rank}/{step}".encode()).digest()[:7], "big")
+    random.seed(number)
+    torch.manual_seed(number)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(number % 2**32)
 
 
 def random_states() -> dict[str, Any]:
