@@ -16,6 +16,7 @@ from trainyard.resources.deployments import Deployments
 from trainyard.resources.jobs import Jobs
 from trainyard.resources.models import Models
 from trainyard.resources.pipelines import Pipelines, Runs
+from trainyard.resources.sweeps import Sweeps
 from trainyard.results import Answer
 from trainyard.wire import Wire
 
@@ -55,6 +56,7 @@ class Client:
         self.uploads = Uploads(wire)
         self.datasets = Datasets(wire, self.uploads)
         self.jobs = Jobs(wire)
+        self.sweeps = Sweeps(wire)
         self.models = Models(wire)
         self.deployments = Deployments(wire)
         self.pipelines = Pipelines(wire)

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Place] = {
     "restore": Place("local", "restore", "Fill an empty home from a backup."),
     "dataset": Place("datasets", "app", "Datasets: upload, look at rows, rejects and profile."),
     "job": Place("jobs", "app", "Training jobs: run, follow, cancel."),
+    "sweep": Place("sweeps", "app", "Sweeps: find the best parameters of a job."),
     "model": Place("models", "app", "Models: versions, aliases, downloads."),
     "deployment": Place("deployments", "app", "Deployments: models that answer."),
     "predict": Place("deployments", "predict", "Ask a deployment."),
