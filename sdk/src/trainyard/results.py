@@ -53,6 +53,7 @@ class Status(Result):
     phase: str
     reason: str | None = None
     message: str | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +148,13 @@ class Job(Timed):
     """A training job."""
 
     id: str
-    dataset: str = ""
+    kind: str = "estimator"
+    dataset: str | None = None
     dataset_digest: str | None = None
-    task: str = ""
-    target: str = ""
+    task: str | None = None
+    target: str | None = None
+    bundle: Json | None = None
+    progress: Json | None = None
     attempt: int | None = None
     metrics: Mapping[str, float] | None = None
     model: Annotated[RegisteredModel | None, RegisteredModel.of] = None
