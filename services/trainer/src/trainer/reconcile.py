@@ -96,7 +96,8 @@ class Reconciler:
                 return None
             attempts = AttemptStore(connection)
             newest, failures = await attempts.newest(job), await attempts.failures(job)
-            return Sight(job, newest, failures, await JobStore(connection).now())
+            now, lost = await JobStore(connection).now(), await attempts.lost(job)
+            return Sight(job, newest, failures, now, lost=lost)
 
     async def _act(self, lease: leases.Lease, seen: Sight, step: steps.Step) -> None:
         job, attempt = seen.job, seen.attempt

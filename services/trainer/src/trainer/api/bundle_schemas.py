@@ -1,11 +1,12 @@
-"""The wire of jobs that run a bundle, as users see it; and the body of `POST /v1/jobs`, which is of one kind or the other."""
+"""The wire of jobs that run a bundle, as users see it, and a body that is of one kind of job or the other."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
+from kit.problems import KIND
 from kit.waiting import duration_of
-from trainer.api.schemas import MAX_SEED, JobIn, RegisterIn, ResourcesIn, Word, _In
+from trainer.api.schemas import MAX_SEED, JobIn, RegisterIn, ResourcesIn, Word
 from trainer.domain.bundles import MAX_NODES, MAX_PROCESSES, BundleSpec
 from trainer.domain.jobs import JobSpec
 from trainer.domain.sharing import HIGHEST, LOWEST
@@ -14,6 +15,10 @@ from trainer.domain.specs import MAX_RETRIES
 Nodes = Annotated[int, Field(ge=1, le=MAX_NODES)]
 Argument = Annotated[str, StringConstraints(max_length=1 << 16)]
 SecretName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class NodesIn(_In):
@@ -67,9 +72,9 @@ class BundleJobIn(_In):
 
 def _kind_of(value: Any) -> str:
     kind = value.get("kind", "estimator") if isinstance(value, dict) else getattr(value, "kind", "estimator")
-    return kind if isinstance(kind, str) else ""
+    return f"{KIND}{kind}"
 
 
 AnyJobIn = Annotated[
-    Annotated[JobIn, Tag("estimator")] | Annotated[BundleJobIn, Tag("bundle")], Discriminator(_kind_of)
+    Annotated[JobIn, Tag(f"{KIND}estimator")] | Annotated[BundleJobIn, Tag(f"{KIND}bundle")], Discriminator(_kind_of)
 ]

@@ -191,6 +191,9 @@ def _tar_members(archive: IO[bytes], head: bytes, budget: _Budget) -> Iterator[M
             content = tar.extractfile(info)
             assert content is not None  # of a plain file it is one
             yield Member(path, bool(info.mode & 0o111), info.size, content)
+        assert tar.fileobj is not None
+        while tar.fileobj.read(CHUNK):  # to its end, where the sum over all of it stands
+            pass
 
 
 def _each(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

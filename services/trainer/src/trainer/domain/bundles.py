@@ -110,7 +110,8 @@ class BundleSpec:
         values = asdict(self)
         del values["least"], values["most"]
         nodes = self.most if self.least == self.most else {"min": self.least, "max": self.most}
-        return {"kind": "bundle"} | values | {"nodes": nodes}
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return {"kind": "bundle"} | values | lists | {"nodes": nodes}
 
 
 def mistakes_of(spec: BundleSpec) -> Iterable[errors.Place]:

@@ -58,6 +58,8 @@ class Told:
     dataset: Mapping[str, Any] | None = None
     """`reference`, `digest`, `columns`, and in `splits` paths below the work folder."""
     secrets: Mapping[str, str] = field(default_factory=dict)
+    launch: Mapping[str, str] = field(default_factory=dict)
+    """What torchrun is told of other nodes, when there are any: it reads that from its environment."""
     heartbeat_seconds: float = 5.0
 
     @property

@@ -101,6 +101,7 @@ def environment(told: Told, places: Places) -> dict[str, str]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return {
         **spec.env,
+        **told.launch,
         **{name: spec.env.get(name, threads) for name in names},
         "PATH": f"{PurePosixPath(told.python.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": places.temporary,
@@ -119,8 +120,10 @@ def environment(told: Told, places: Places) -> dict[str, str]:
     }
 
 
-def command(spec: BundleSpec, python: str, port: int = PORT) -> list[str]:
-    """What is started: the entrypoint, or as many of it as are asked for."""
+def command(spec: BundleSpec, python: str, port: int = PORT, *, nodes: bool = False) -> list[str]:
+    """What is started: the entrypoint, or as many of it as are asked for; `nodes`: with those of other nodes."""
+    if nodes:
+        return [python, "-m", "torch.distributed.run", spec.entrypoint, *spec.arguments]
     if spec.nproc == 1:
         return [python, spec.entrypoint, *spec.arguments]
     launcher = [python, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={spec.nproc}"]
@@ -141,8 +144,8 @@ def bubblewrap(
 ) -> list[str]:
     """The sandbox, as a command that the program's own follows.
 
-    `present` is what of SYSTEM the host has, and whereto it leads if it is a link; `kernel` and `hidden` are what it has
-    of KERNEL and HIDDEN. The environment comes from the caller: arguments are for all to see.
+    `present` is what of SYSTEM the host has, and whereto it leads if it is a link; `kernel` and `hidden` are what it
+    has of KERNEL and HIDDEN. The environment comes from the caller: arguments are for all to see.
     """
     places = inside()
     run = work / programs.RUN

@@ -16,6 +16,9 @@ GRACE = timedelta(seconds=6)
 trainer itself was away, every runner gets its word in before it is called dead."""
 PATIENCE = timedelta(seconds=2)
 """How long an attempt waits for a runner before less important ones are stopped for it."""
+POISON = 3
+"""Attempts that were lost with their runner, after which the job is what takes runners down."""
+POISON_HINT = "If it was not the job: run it again. Else it may want more than any host has."
 SWEEP = timedelta(minutes=10)
 """From a job's end until its row is dropped. Longer than any replica can stall: what one does late is undone then."""
 
@@ -30,6 +33,8 @@ class Sight:
     failures: int
     """Attempts that count against the retries."""
     now: datetime
+    lost: int = 0
+    """Attempts that were lost with their runner."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,8 @@ def _again(seen: Sight, attempt: Attempt) -> Step:
         return following  # nothing was wrong with it
     if attempt.why.reason in USELESS:
         return Settle(Phase.FAILED, attempt.why)
+    if attempt.phase is AttemptPhase.LOST and seen.lost >= POISON:
+        return Settle(Phase.FAILED, Why(Reason.POISON, f"{seen.lost} attempts took their runner down.", POISON_HINT))
     if seen.failures > seen.job.spec.retries:
         tried = f" (tried {seen.failures} times)" if seen.failures > 1 else ""
         return Settle(

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputF
 from trainer.domain.grants import Grant
 from trainer.domain.leased import MEMORY_HINT
 from trainer.domain.programs import COLLECTED, SANDBOX_HINT, WARDEN_FILE
+from trainer.domain.steps import POISON_HINT
 from trainer.runner import bundles, inputs, traces
 from trainer.runner.bundles import SandboxMissing, Wardens
 from trainer.runner.host import Home, Record, write_private
@@ -33,6 +34,10 @@ FAREWELL = timedelta(seconds=3)
 """How long a runner that ends itself tries to say what became of its attempts. Its successor says it otherwise."""
 FIRST_WORD = 2.0
 """Seconds that the program's start waits for what is said before it: so the job's log is in order."""
+POISON = 3
+"""Runners that have ended with the attempt, after which it is what ends them …"""
+WELL = 30
+"""… unless so many heartbeats went well since."""
 SPARE = 256 << 20
 """Bytes for a warden."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
@@ -89,6 +94,7 @@ class Attending:
     def leave(self) -> None:
         """End the program, say so if there is time, and leave the rest to the next runner."""
         self._leaving = True
+        self._note(taken=-1)  # it is for no fault of the attempt that the next runner takes it over
         self._stop.set()
         self._hurry()
 
@@ -119,6 +125,9 @@ class Attending:
 
     async def _live(self) -> None:
         failure = None
+        if self._record.taken >= POISON:
+            await self._give_up()
+            return
         if self._record.started and self._processes.began:
             self._say("info", "The runner was started anew, and took the job over.")
         else:
@@ -129,6 +138,15 @@ class Attending:
                 failure = self._start()
         await self._watch()
         await self._hand_over(failure)
+
+    async def _give_up(self) -> None:
+        """Say that it takes runners down, and touch nothing of it but its processes."""
+        while self._processes.alive():
+            self._processes.kill()
+            await asyncio.sleep(LOOK)
+        self._handing_over = True
+        said = f"The runner ended {self._record.taken} times while it had this attempt, and was started anew."
+        await self._finish(None, {"reason": "poison", "message": said, "hint": POISON_HINT})
 
     async def _prepare(self) -> dict[str, str] | None:
         """Why the program cannot be started, or None."""
@@ -155,7 +173,10 @@ class Attending:
         python = await rules.bundles.python_for(grant)
         await self._patiently(lambda: bundles.fetch(self._trainer, grant, self._work), self._stop)
         columns = await self._patiently(lambda: bundles.columns(self._ingest, grant), self._stop)
-        told = rules.bundles.told(grant, self._home, python, shards, columns, rules.trainer_url, rules.memory)
+        secrets: Mapping[str, str] = {}
+        if grant.bundle.secrets:
+            secrets = await self._patiently(lambda: self._trainer.secrets(grant), self._stop)
+        told = rules.bundles.told(grant, self._home, python, shards, columns, rules.trainer_url, rules.memory, secrets)
         write_private(self._work / WARDEN_FILE, json.dumps(told.to_json()))
 
     def _start(self) -> dict[str, str] | None:
@@ -279,11 +300,15 @@ class Attending:
 
     async def _beat(self) -> None:
         """Until the attempt is lost."""
+        beats = 0
         while True:
             with contextlib.suppress(*PASSING), tracing.quietly():
                 if await self._trainer.beat(self.grant):
                     self._stop.set()
                 await self._flush()
+                beats += 1
+            if beats == WELL and self._record.taken > 0:
+                self._note(taken=0)
             await asyncio.sleep(self._rules.beat.total_seconds())
 
     def _note(self, **known: Any) -> None:

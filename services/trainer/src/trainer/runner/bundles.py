@@ -43,7 +43,7 @@ print(json.dumps([[sys.prefix, sys.base_prefix, sys.exec_prefix, *places], versi
 """
 
 
-class BundleDiffers(errors.Corrupt): ...
+class BundleDamaged(errors.Corrupt): ...
 
 
 class SandboxMissing(Exception):
@@ -65,7 +65,7 @@ class Wardens:
         """
         if self._sandbox:
             await asyncio.to_thread(_check_sandbox)
-        return await asyncio.to_thread(_ask, self._executable)
+        return await asyncio.to_thread(ask, self._executable)
 
     def memory_of(self, grant: Grant, usual: int) -> int:
         """Bytes that it may have."""
@@ -80,6 +80,7 @@ class Wardens:
         columns: Sequence[Mapping[str, str]],
         url: str,
         memory: int,
+        secrets: Mapping[str, str],
     ) -> Told:
         """What the warden is told."""
         checkpoints = home.checkpoints_of(grant)
@@ -101,7 +102,7 @@ class Wardens:
             gpus=resources.gpus,
             registers=bool(grant.spec.get("register")),
             dataset=None if grant.dataset is None else _dataset(grant, shards, columns),
-            secrets=dict(getattr(grant, "secrets", None) or {}),
+            secrets=secrets,
         )
 
 
@@ -120,7 +121,7 @@ async def fetch(trainer: TrainerClient, grant: Grant, work: Path) -> None:
         file.seek(0)
         found = await asyncio.to_thread(hashlib.file_digest, file, "sha256")
         if f"sha256:{found.hexdigest()}" != grant.bundle.bundle:
-            raise BundleDiffers("The bytes of the bundle are not those of its digest.")
+            raise BundleDamaged("The bytes of the bundle are not those of its digest.")
         await asyncio.to_thread(archives.unpack, file, folder)
 
 
@@ -139,7 +140,8 @@ def _dataset(grant: Grant, shards: Sequence[Shard], columns: Sequence[Mapping[st
 
 
 @lru_cache(maxsize=4)
-def _ask(executable: str) -> Python:
+def ask(executable: str) -> Python:
+    """The interpreter about itself."""
     said = subprocess.run(  # noqa: S603 - the interpreter that the operator has named
         [executable, "-c", _PROBE],
         stdin=subprocess.DEVNULL,

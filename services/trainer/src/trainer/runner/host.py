@@ -33,6 +33,8 @@ class Record:
     """Whether a keeper was started, or was just about to be."""
     ended_for: Literal["", "stop", "memory"] = ""
     """Why we ended the program, if we did."""
+    taken: int = 0
+    """How often a runner that was started anew has taken it over, since all was well for a while."""
     lines: int = 0
     """Lines that the runner has written to the job's log."""
     process: str = ""

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from prometheus_client import Gauge, Histogram
@@ -24,6 +25,9 @@ ATTENDED = Gauge("trainyard_trainer_runner_attempts", "Attempts that this runner
 ATTEMPT_SECONDS = Histogram(
     "trainyard_trainer_attempt_seconds", "From the grant of an attempt to its end here.", buckets=LONG
 )
+HOUR = 3600.0
+KEPT = 7 * 24 * HOUR
+"""Seconds for which a job's checkpoints wait for its next attempt on this host."""
 SOON = 0.3
 RETRY = 0.1
 
@@ -40,6 +44,7 @@ class Runner:
         self._slots = slots
         self._attended: dict[str, Attending] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._sweep_at = 0.0
         SLOTS.set(slots)
         ATTENDED.set_function(lambda: len(self._tasks))
 
@@ -51,9 +56,13 @@ class Runner:
             await first(stop, seconds=RETRY)  # an earlier runner is just ending
         try:
             for record in self._home.records():
-                self._attend(record)
+                taken = replace(record, taken=record.taken + 1)
+                with contextlib.suppress(OSError):
+                    self._home.save(taken)  # before anything of it is touched: it may be what ends runners
+                self._attend(taken)
             stopped = asyncio.create_task(stop.wait())
             while not stop.is_set():
+                await self._sweep()
                 await self._take(stopped)
             stopped.cancel()
             for attending in self._attended.values():
@@ -62,6 +71,12 @@ class Runner:
                 await asyncio.wait(self._tasks.values())
         finally:
             self._home.leave()
+
+    async def _sweep(self) -> None:
+        """What jobs kept here for another attempt that never came."""
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + HOUR
+            await asyncio.to_thread(self._home.forget_jobs, KEPT)
 
     async def _take(self, stopped: "asyncio.Task[bool]") -> None:
         free = self._slots - len(self._tasks)

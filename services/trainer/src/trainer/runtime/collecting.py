@@ -56,7 +56,7 @@ def _collect(work: Path, told: Told, folder: int) -> tuple[ModelOutput, dict[str
     if not isinstance(formats, list) or not 1 <= len(formats) <= MAX_FILES:
         raise Refused(f"model.json names 1 to {MAX_FILES} files in its formats.")
     files = tuple(_take(work, folder, each) for each in formats)
-    bundle = told.bundle
+    bundle, signature = told.bundle, _mapping(said.get("signature"), "signature")
     own = _mapping(said.get("parameters"), "parameters")
     # What a model was trained with is said once more than by its job: that may be deleted.
     parameters = {"parameters": dict(bundle.parameters), "seed": bundle.seed, "entrypoint": bundle.entrypoint, **own}
@@ -65,13 +65,13 @@ def _collect(work: Path, told: Told, folder: int) -> tuple[ModelOutput, dict[str
         raise Refused("The input_example of model.json is a list of objects.")
     output = ModelOutput(
         files=files,
-        signature=_mapping(said.get("signature"), "signature"),
+        signature=signature,
         twin={},
         parameters=parameters,
         input_example=tuple(example[:100]),
         environment=dict(told.python.versions),
         code_digest=bundle.bundle,
-        task=str(said.get("task") or "tensors")[:100],
+        task=str(said.get("task") or signature.get("task") or "tensors")[:100],
     )
     return output, _metrics(_mapping(said.get("metrics"), "metrics"))
 

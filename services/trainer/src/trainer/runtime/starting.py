@@ -126,7 +126,7 @@ def start(work: Path, told: Told, path: str) -> Started:
     out, into = os.pipe()
     os.set_blocking(out, False)
     process = subprocess.Popen(  # noqa: S603 - in its sandbox
-        [*argv, *sandboxes.command(told.bundle, told.python.executable, port)],
+        [*argv, *sandboxes.command(told.bundle, told.python.executable, port, nodes=bool(told.launch))],
         env=sandboxes.environment(told, places),
         cwd=None if told.sandbox else places.bundle,
         stdin=subprocess.DEVNULL,

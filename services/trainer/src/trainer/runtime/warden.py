@@ -25,6 +25,7 @@ from trainer.domain import programs
 from trainer.domain.attempts import EXIT_OF, AttemptResult, Exit, Outcome
 from trainer.domain.bundles import LogPolicy
 from trainer.domain.programs import Ending, Told
+from trainer.domain.redaction import Redactor
 from trainer.domain.reports import FULL, MAX_LOG_BYTES
 from trainer.runtime import collecting, trees
 from trainer.runtime.hearing import Hearing
@@ -69,7 +70,7 @@ class Warden:
         self._kill_at: float | None = None
         self._paused: float | None = None
         self._folders = [str(work / programs.RUN), told.checkpoints]
-        self._hidden = [line for value in told.secrets.values() for line in value.splitlines() if len(line) >= 4]
+        self._redactor = Redactor(told.secrets.values())
 
     def run(self) -> AttemptResult:
         """To the program's end."""
@@ -193,8 +194,7 @@ class Warden:
                 self._line(line)
 
     def _line(self, line: str) -> None:
-        for hidden in self._hidden:
-            line = line.replace(hidden, "•••")
+        line = self._redactor.redact(line)
         self._lines.append(line)
         for policy in self._told.bundle.log_policies if not self._end.stopped else ():
             if policy.matches(line):

@@ -81,6 +81,12 @@ class AttemptStore:
         )
         return int((await self._connection.execute(query)).scalar_one())
 
+    async def lost(self, job: Job) -> int:
+        """How many attempts of the job were lost with their runner."""
+        of = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id)
+        query = sa.select(sa.func.count()).where(of, attempts.c.phase == AttemptPhase.LOST)
+        return int((await self._connection.execute(query)).scalar_one())
+
     async def oldest_queued(self) -> float:
         """For how many seconds the attempt that waits longest has been waiting, of all projects; 0 when none does."""
         age = sa.func.extract("epoch", NOW - sa.func.min(attempts.c.created_at))
@@ -144,6 +150,7 @@ class AttemptStore:
             sa.select(attempts.c.project, attempts.c.id)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
+            .where(~_excludes(host))
             .order_by(attempts.c.priority.desc(), attempts.c.created_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
@@ -267,6 +274,10 @@ class AttemptStore:
             result=None if result is None else result.to_json(),
         )
 
+    async def note_result(self, attempt: Attempt, result: AttemptResult) -> None:
+        """Keep what the program said of its end, until its runner says that this was it."""
+        await self._change(attempt, AttemptPhase.RUNNING, attempts.c.fence == attempt.fence, result=result.to_json())
+
     async def progress(self, job: Job) -> dict[str, Any] | None:
         """What the program of the newest attempt said last."""
         of = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id)
@@ -356,6 +367,13 @@ LOST_HINT = "Its host may be gone or overloaded."
 def digest_of(token: str) -> str:
     """What is kept of a token. It is random and long, so that one round of SHA-256 is enough."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _excludes(host: str) -> sa.ColumnElement[bool]:
+    """Whether an earlier attempt of the job has said that it is not to be tried on this host again."""
+    earlier = attempts.alias()
+    of = sa.and_(earlier.c.project == attempts.c.project, earlier.c.job_id == attempts.c.job_id)
+    return sa.exists().where(of, earlier.c.host == host, earlier.c.reason == Reason.NODE_EXCLUDED)
 
 
 def _is(project: str, attempt_id: uuid.UUID) -> sa.ColumnElement[bool]:
