@@ -163,6 +163,14 @@ DASHBOARDS: dict[str, tuple[str, list[list[Panel]]]] = {
                     ((rate("trainyard_trainer_jobs_total", "phase, reason"), "{{phase}} {{reason}}"),),
                 ),
                 Panel(
+                    "Trials of sweeps that ended",
+                    "ops",
+                    (
+                        (rate("trainyard_trainer_trials_total", "phase"), "trial {{phase}}"),
+                        (rate("trainyard_trainer_sweeps_total", "phase, reason"), "sweep {{phase}} {{reason}}"),
+                    ),
+                ),
+                Panel(
                     "Leases lost",
                     "ops",
                     ((rate("trainyard_leases_lost_total", "table"), "{{table}}"),),

@@ -20,6 +20,7 @@ from gateway.domain.requests import (
         ("/v1/datasets/flights/versions/3", "ingest"),
         ("/v1/uploads", "ingest"),
         ("/v1/jobs/1/logs", "trainer"),
+        ("/v1/sweeps/1", "trainer"),
         ("/v1/models/a/aliases/b", "registry"),
         ("/v1/models/a:predict", "serving"),
         ("/v1/models/a:predict/aliases", "registry"),
