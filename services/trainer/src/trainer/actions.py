@@ -12,7 +12,7 @@ from kit import audit, blobs, leases
 from kit.blobs import Blob
 from kit.callers import Caller
 from kit.ids import uuid7
-from trainer import bundling
+from trainer import bundling, secrecy
 from trainer.domain import searching, specs
 from trainer.domain.attempts import AttemptResult
 from trainer.domain.jobs import FINAL, Job, JobSpec, Phase, Why
@@ -24,6 +24,7 @@ from trainer.domain.leased import (
     OutputsMissing,
     ending_of,
     made_way,
+    said_last,
 )
 from trainer.domain.sharing import refuse_impossible
 from trainer.domain.sweeps import Sweep, SweepSpec
@@ -52,10 +53,14 @@ async def create_job(connection: AsyncConnection, caller: Caller, spec: JobSpec)
     Raises:
         JobInvalid, EstimatorInvalid: it cannot work, whatever the data are.
         BundleNotFound: there is no such bundle.
+        SecretMissing: it names a secret that its project does not have.
         QuotaExceeded, PriorityTooHigh: its project can never have that.
     """
     specs.check(spec)
-    refuse_impossible((await ShareStore(connection).standing(caller.project)).quota, spec.asks, spec.priority)
+    await secrecy.check(connection, caller.project, spec)
+    refuse_impossible(
+        (await ShareStore(connection).standing(caller.project, if_needed=True)).quota, spec.asks, spec.priority
+    )
     job = await add_job(connection, project=caller.project, subject=caller.subject, spec=spec)
     await audit.record(connection, caller, "create", NOUN, str(job.id), {"dataset": spec.dataset, "model": spec.model})
     await leases.hint(connection, SERVICE)
@@ -221,6 +226,7 @@ async def finish_attempt(
     found = await attempts.get(project, attempt_id)
     job = await jobs.find(project, found.job_id, lock=True)  # the job's row first, as everywhere
     attempt = await attempts.live(project, attempt_id, fence=fence, lock=True)
+    result = said_last(attempt, result)
     ending = ending_of(exit_code, result, failure)
     if attempt.preempted_for is not None:
         ending = made_way(ending)

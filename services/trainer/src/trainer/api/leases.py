@@ -4,6 +4,7 @@ POST /internal/v1/leases                       {"host", "slots", "holding"}  ?wa
 POST /internal/v1/leases/{attempt}/heartbeat   {"fence"}                                 → {"stop"}
 POST /internal/v1/leases/{attempt}/lines       {"fence", "entries"}                      → 204
 GET  /internal/v1/leases/{attempt}/bundle?fence=…                                        → the archive
+POST /internal/v1/leases/{attempt}/secrets     {"fence"}                                 → {"secrets": {name: value}}
 PUT  /internal/v1/leases/{attempt}/outputs/{digest}?fence=…   the bytes                  → 204
 POST /internal/v1/leases/{attempt}/finish      {"fence", "exit_code", "result", "failure"}  → 204
 
@@ -14,6 +15,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request
@@ -96,6 +98,10 @@ class GrantOut(BaseModel):
         )
 
 
+class SecretsOut(BaseModel):
+    secrets: dict[str, str]
+
+
 class GrantsOut(BaseModel):
     attempts: list[GrantOut]
 
@@ -152,8 +158,19 @@ async def add_lines(
     afterwards: BackgroundTasks,
 ) -> None:
     attempt = await AttemptStore(transaction).live(caller.project, attempt_id, fence=body.fence, lock=True)
-    await ReportStore(transaction).add_lines(attempt, RUNNER, [entry.line() for entry in body.entries])
+    redactor = await parts.secrecy.redactor(transaction, attempt)
+    await ReportStore(transaction).add_lines(attempt, RUNNER, [entry.line(redactor) for entry in body.entries])
     afterwards.add_task(parts.live.tell, str(attempt.job_id))
+
+
+@router.post("/{attempt_id}/secrets")
+@requires(Role.VIEWER, issuers={SERVICE})
+async def tell_secrets(
+    attempt_id: uuid.UUID, body: FencedIn, caller: CallerDep, transaction: Transaction, parts: PartsDep
+) -> SecretsOut:
+    """What the program of the attempt may know. Asked for when it is about to be started, and never written down."""
+    attempt = await AttemptStore(transaction).live(caller.project, attempt_id, fence=body.fence)
+    return SecretsOut(secrets=dict(await parts.secrecy.told_to(transaction, attempt)))
 
 
 @router.put("/{attempt_id}/outputs/{digest}", status_code=204)
@@ -170,7 +187,7 @@ async def put_output(
     """Keep a file of the attempt. Sending it again is sending it."""
     async with engine.begin() as connection:
         await AttemptStore(connection).live(caller.project, attempt_id, fence=fence)
-    staged = await parts.blobs.stage(_chunks_of(request), parts.output_bytes)
+    staged = await parts.blobs.stage(chunks_of(request), parts.output_bytes)
     if staged.digest != digest:
         await parts.blobs.discard(staged)
         raise DigestMismatch(f"The body's digest is {staged.digest}, not {digest}.")
@@ -198,31 +215,42 @@ async def get_bundle(
 
 @router.post("/{attempt_id}/finish", status_code=204)
 @requires(Role.VIEWER, issuers={SERVICE})
-async def finish(attempt_id: uuid.UUID, body: FinishIn, caller: CallerDep, engine: Engine) -> None:
+async def finish(attempt_id: uuid.UUID, body: FinishIn, caller: CallerDep, engine: Engine, parts: PartsDep) -> None:
     """Record how the attempt ended. Its token is dead then, and nothing of it is changed any more."""
-    result, failure = _result_of(body.result), body.failure
+    result, failure = result_of(body.result), body.failure
     async with engine.begin() as connection:
+        attempt = await AttemptStore(connection).get(caller.project, attempt_id)
+        redactor = await parts.secrecy.redactor(connection, attempt)
+        why = None if failure is None else Why(Reason(failure.reason), redactor.redact(failure.message), failure.hint)
         await actions.finish_attempt(
             connection,
             caller.project,
             attempt_id,
             fence=body.fence,
             exit_code=body.exit_code,
-            result=result,
-            failure=None if failure is None else Why(Reason(failure.reason), failure.message, failure.hint),
+            result=None if result is None else replace(result, message=redactor.redact(result.message)),
+            failure=why,
         )
         failpoint("trainer.attempt_finished.before_commit")
     failpoint("trainer.attempt_finished.after_commit")
 
 
-def _result_of(document: dict[str, Any] | None) -> AttemptResult | None:
+def result_of(document: dict[str, Any] | None) -> AttemptResult | None:
+    """
+    Raises:
+        ResultInvalid: it is none.
+    """
     try:
         return None if document is None else AttemptResult.from_json(document)
     except (KeyError, TypeError, ValueError):
         raise ResultInvalid("This is no result of an attempt.") from None
 
 
-async def _chunks_of(request: Request) -> AsyncIterator[bytes]:
+async def chunks_of(request: Request) -> AsyncIterator[bytes]:
+    """
+    Raises:
+        BodyCutOff: the sender went away.
+    """
     try:
         async for chunk in bodies.chunks(request.receive):
             yield chunk

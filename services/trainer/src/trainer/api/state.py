@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 
 from kit.blobs import BlobStore
 from kit.live import Live
+from trainer.clients.ingest import IngestClient
+from trainer.secrecy import Secrecy
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class Parts:
     heartbeat_ttl: timedelta
     live: Live
     """Tells who follows a job, in any process of the API, that it has said something."""
+    ingest: IngestClient | None = None
+    """For pods, which reach nobody but us."""
+    secrecy: Secrecy = field(default_factory=lambda: Secrecy(None))
     operators: str = "default"
     """The project whose admins set the quotas of all."""
     queued: asyncio.Event = field(default_factory=asyncio.Event)

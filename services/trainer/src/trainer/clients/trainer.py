@@ -1,7 +1,7 @@
 """What a runner asks of the trainer: for work, and to hear what became of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -50,6 +50,12 @@ class TrainerClient:
     async def lines(self, grant: Grant, entries: Sequence[dict[str, Any]]) -> None:
         """Lines for the job's log."""
         await self._post(grant, "lines", {"entries": list(entries)})
+
+    async def secrets(self, grant: Grant) -> Mapping[str, str]:
+        """What the program of the attempt may know, by name. Not to be written down anywhere that outlives it."""
+        response = await self._post(grant, "secrets", {})
+        told: dict[str, str] = response.json()["secrets"]
+        return told
 
     async def put_output(self, grant: Grant, file: OutputFile, path: Path) -> None:
         """Hand over a file."""
