@@ -21,7 +21,7 @@ Call = Callable[..., Result]
 
 
 def trial(number: int, phase: str = "succeeded", value: float | None = 0.7, **given: Any) -> dict[str, Any]:
-    said = {"parameters": {"depth": number + 1, "rate": 0.012345, "kind": "gini"}, "message": "", "step": 9}
+    said = {"parameters": {"depth": number + 1, "rate": 0.0125, "kind": "gini"}, "message": "", "step": 9}
     return {"number": number, "job": f"j{number}", "phase": phase, "value": value} | said | given
 
 
@@ -137,7 +137,7 @@ def test_values_without_a_name_are_a_usage_error(call: Call, vary: str) -> None:
 def test_a_sweep_is_shown_with_its_trials(suite: FakeSuite, call: Call) -> None:
     suite.on("GET", "/v1/sweeps/s1", Answer(200, DONE))
     shown = call("sweep", "show", "s1").stdout
-    for said in ("✔ succeeded", "✂ pruned", "0.1000 @9", "No.", "depth 90%, rate 10%", "delays@3", "0.01234", "j1"):
+    for said in ("✔ succeeded", "✂ pruned", "0.1000 @9", "No.", "depth 90%, rate 10%", "delays@3", "0.0125", "j1"):
         assert said in shown
     assert json.loads(call("sweep", "show", "s1", "-o", "json").stdout) == DONE
     suite.on("GET", "/v1/sweeps", Answer(200, things.page(DONE)))
@@ -172,10 +172,10 @@ def test_elsewhere_each_end_of_a_trial_is_one_line(suite: FakeSuite, client: Cli
     suite.on("GET", "/v1/sweeps/s1", Answer(200, first), Lost, Answer(200, first), Answer(200, DONE))
     lines = watched(client, Console(file=io.StringIO(), width=200)).splitlines()
     assert lines == [
-        "trial 0 succeeded 0.7000 depth=1 rate=0.01234 kind=gini",
-        "trial 1 succeeded 0.9000 depth=2 rate=0.01234 kind=gini",
-        "trial 2 pruned 0.1000 @9 depth=3 rate=0.01234 kind=gini",
-        "trial 3 failed No. depth=4 rate=0.01234 kind=gini",
+        "trial 0 succeeded 0.7000 depth=1 rate=0.0125 kind=gini",
+        "trial 1 succeeded 0.9000 depth=2 rate=0.0125 kind=gini",
+        "trial 2 pruned 0.1000 @9 depth=3 rate=0.0125 kind=gini",
+        "trial 3 failed No. depth=4 rate=0.0125 kind=gini",
         "sweep s1 succeeded",
     ]
 
