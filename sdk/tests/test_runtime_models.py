@@ -72,18 +72,28 @@ def test_a_file_is_of_the_format_that_its_name_says(tmp_path: Path) -> None:
     assert (folder / "trees.ubj").read_bytes() == b"{}"
 
 
-def test_a_folder_is_files_and_links_out_of_it_are_left(tmp_path: Path) -> None:
+def test_a_folder_is_files_and_links_are_left(tmp_path: Path) -> None:
     source = tmp_path / "mine"
-    (source / "sub").mkdir(parents=True)
+    source.mkdir()
     (source / "weights.pkl").write_bytes(b"1")
-    (source / "sub" / "vocabulary.txt").write_bytes(b"2")
+    (source / "vocabulary.dat").write_bytes(b"2")
     (source / "link").symlink_to("/etc/passwd")
     folder = run_in(tmp_path).save_model(source)
     assert document_of(folder)["formats"] == [
-        {"format": "files", "path": "sub/vocabulary.txt"},
+        {"format": "files", "path": "vocabulary.dat"},
         {"format": "files", "path": "weights.pkl"},
     ]
-    assert (folder / "sub" / "vocabulary.txt").read_bytes() == b"2"
+    assert (folder / "vocabulary.dat").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("names", [[], [f"{number}.dat" for number in range(9)], ["folder/x"]])
+def test_a_folder_has_some_files_and_no_folders(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(b"1")
+    (tmp_path / "mine").mkdir(exist_ok=True)
+    with pytest.raises(UnknownModel, match="A model has 1 to 8 files"):
+        run_in(tmp_path).save_model(tmp_path / "mine")
 
 
 def test_files_have_names(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_outside_it_writes_beside_the_program(tmp_path: Path) -> None:
     assert run.facts.outputs == tmp_path / "trainyard-run" / "outputs"
 
 
+def test_progress_is_told_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+    run = outside(tmp_path)
+    for done in range(1, 1001):
+        run.progress(done, 1000)
+    told_of = [entry["done"] for entry in told(run)]
+    assert (told_of[0], told_of[-1]) == (1, 1000)
+    assert len(told_of) < 50
+
+
 def test_of_several_processes_the_first_tells(tmp_path: Path) -> None:
     run = outside(tmp_path, {"WORLD_SIZE": "2", "RANK": "1"})
     run.log({"loss": 1})

@@ -7,6 +7,7 @@ outputs/model/model.onnx     and so on
 import json
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ FOLDER = "model"
 DOCUMENT = "model.json"
 EXAMPLES = 5
 OPSET = 17
+MOST_FILES = 8
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 Signature = Mapping[str, Any]
 
 
@@ -87,12 +90,9 @@ def _publish(staged: Path, folder: Path, document: Mapping[str, Any]) -> None:
     """By renaming what is on the disk. A model that was saved before makes room."""
     (staged / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False, default=_listed))
     disk = Disk()
-    for path in sorted(staged.rglob("*")):
-        if path.is_dir():
-            disk.sync_folder(path)
-        else:
-            with path.open("rb+") as file:
-                disk.sync(file)
+    for path in sorted(staged.iterdir()):
+        with path.open("rb+") as file:
+            disk.sync(file)
     disk.sync_folder(staged)
     if folder.exists():
         shutil.rmtree(folder)
@@ -129,23 +129,23 @@ def _copied(path: Path, folder: Path, format: str | None) -> tuple[Parts, dict[s
     if not path.exists():
         raise UnknownModel(f"There is no file {path}.")
     if path.is_dir():
-        files = {
-            str(it.relative_to(path)): it for it in sorted(path.rglob("*")) if it.is_file() and not it.is_symlink()
-        }
-        return _named(files, folder, format or "files")
+        files = {it.name: it for it in sorted(path.iterdir()) if not it.is_symlink()}
+        return _named(files, folder, format)
     return _named({path.name: path}, folder, format)
 
 
 def _named(files: Mapping[str, Any], folder: Path, format: str | None) -> tuple[Parts, dict[str, Any] | None]:
     parts = []
+    if not 1 <= len(files) <= MOST_FILES or not all(Path(source).is_file() for source in files.values()):
+        raise UnknownModel(
+            f"A model has 1 to {MOST_FILES} files, and no folders in its folder: put more into an archive."
+        )
     for name, source in files.items():
-        target = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute() or name == DOCUMENT:
-            raise UnknownModel(f"{name!r} is no name for a file of a model.")
-        suffix = target.suffix.lower()
+        if not PLAIN.fullmatch(name) or name == DOCUMENT:
+            raise UnknownModel(f"{name!r} is no name for a file of a model: letters, digits, '.', '_' and '-'.")
+        suffix = Path(name).suffix.lower()
         kind = format or ("files" if suffix in UNSAFE else FORMATS.get(suffix, "files"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, folder / name)
         parts.append({"format": kind, "path": name})
     first = next((part for part in parts if part["format"] == "onnx"), None)
     return parts, onnx_files.signature_of(folder / first["path"]) if first else None

@@ -4,6 +4,7 @@ import atexit
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ PARAMETERS = "TRAINYARD_PARAMETERS"
 DATASET = "TRAINYARD_DATASET"
 HOME = "trainyard-run"
 METRICS = "metrics.jsonl"
+PROGRESS = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Run:
 
     facts: Facts
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _progress_told: float = field(default=-math.inf, init=False)
 
     @property
     def on_platform(self) -> bool:
@@ -121,8 +124,10 @@ class Run:
             raise NotFinite(f"{', '.join(astray)} is not a finite number at step {step}: {values[astray[0]]}.")
 
     def progress(self, done: int, total: int) -> None:
-        """How far the work is."""
-        if self.rank == 0:
+        """How far the work is. Told twice a second at most, and at the end: say it as often as you like."""
+        now = time.monotonic()
+        if self.rank == 0 and (done >= total or now >= self._progress_told + PROGRESS):
+            self._progress_told = now
             self._reports.tell("progress", {"done": int(done), "total": int(total)})
 
     def save_model(self, model: Any, **known: Any) -> Path:
