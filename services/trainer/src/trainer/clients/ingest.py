@@ -1,8 +1,9 @@
 """What the trainer asks of ingest: which version a reference means, that it stays, and its bytes."""
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -142,6 +143,16 @@ class IngestClient:
                     file.write(chunk)
         if f"sha256:{found.hexdigest()}" != shard.digest:
             raise InputsDiffer(f"The bytes of a shard of {pinned.reference} are not those of its digest.")
+
+    def open(
+        self, principal: Principal, pinned: Pinned, digest: str
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A shard's bytes as they come, not verified.
+
+        Raises:
+            errors.NotFound: it is deleted, or no shard of that version.
+        """
+        return self._service.stream(principal, f"{_path_of(pinned)}/shards/{digest}")
 
     async def events(self, after: str, wait: timedelta = LONG_POLL) -> Feed:
         """What happened to datasets behind a cursor."""

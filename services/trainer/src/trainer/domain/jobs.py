@@ -66,6 +66,7 @@ class Reason(enum.StrEnum):
     NODE_EXCLUDED = "node-excluded"
     STOPPED = "stopped"
     INPUTS_UNAVAILABLE = "inputs-unavailable"
+    IMAGE_UNAVAILABLE = "image-unavailable"
     REGISTRATION_REFUSED = "registration-refused"
 
 

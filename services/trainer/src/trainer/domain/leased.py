@@ -103,6 +103,15 @@ def ending_of(exit_code: int | None, result: AttemptResult | None, failure: Why 
             return Ending(AttemptPhase.FAILED, Why(Reason.PLATFORM_ERROR, result.message, result.hint or LOG_HINT))
 
 
+def said_last(attempt: Attempt, result: AttemptResult | None) -> AttemptResult | None:
+    """The result that counts: what a pod handed over by itself, before what its runner saw.
+
+    Not that it was stopped: another pod may have gone on from there, so the runner alone knows that.
+    """
+    own = attempt.result
+    return result if own is None or own.outcome is Outcome.STOPPED else own
+
+
 def made_way(ending: Ending) -> Ending:
     """How an attempt ended that was stopped for a more important job, however its program took that."""
     if ending.phase is AttemptPhase.SUCCEEDED:

@@ -11,8 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
-from lightkube.config import client_adapter
-from lightkube.config.kubeconfig import KubeConfig
 
 from kit import errors
 
@@ -37,9 +35,13 @@ class Gone(Exception):
 
 
 @contextlib.asynccontextmanager
-async def connected(namespace: str, config: KubeConfig | None = None) -> AsyncIterator["Cluster"]:
+async def connected(namespace: str) -> AsyncIterator["Cluster"]:
     """The cluster that this process is in, or that KUBECONFIG names."""
-    chosen = (config or KubeConfig.from_env()).get()
+    # Every process of the trainer knows this command, and most need no cluster.
+    from lightkube.config import client_adapter  # noqa: PLC0415
+    from lightkube.config.kubeconfig import KubeConfig  # noqa: PLC0415
+
+    chosen = KubeConfig.from_env().get()
     http = client_adapter.AsyncClient(chosen, client_adapter.ConnectionParams(timeout=PATIENCE, trust_env=False))
     async with http:
         yield Cluster(http, namespace)

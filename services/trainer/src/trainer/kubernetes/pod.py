@@ -96,8 +96,9 @@ class Place:
 class Pod:
     """One pod's life."""
 
-    def __init__(self, place: Place, client: httpx2.Client) -> None:
+    def __init__(self, place: Place, client: httpx2.Client, *, soonest: float = SOONEST) -> None:
         self._place = place
+        self._soonest = soonest
         self._client = client
         self._work = place.work
 
@@ -231,7 +232,7 @@ class Pod:
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Who is away comes back: a trainer that is being updated ends no training."""
-        pause = SOONEST
+        pause = self._soonest
         while True:
             try:
                 return act()
@@ -253,7 +254,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def main(env: Mapping[str, str]) -> int:
+def main(env: Mapping[str, str], transport: httpx2.BaseTransport | None = None) -> int:
     """The pod's life. Says its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -261,7 +262,7 @@ def main(env: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, _stopped)
     place = Place.of(env)
     head = {"Authorization": f"Bearer {place.token}"}
-    with httpx2.Client(headers=head, timeout=TIMEOUT, trust_env=False) as client:
+    with httpx2.Client(headers=head, timeout=TIMEOUT, trust_env=False, transport=transport) as client:
         pod = Pod(place, client)
         try:
             try:
