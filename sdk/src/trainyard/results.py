@@ -53,6 +53,8 @@ class Status(Result):
     phase: str
     reason: str | None = None
     message: str | None = None
+    position: int | None = None
+    """Of a job that waits: its place in the queue."""
     hint: str | None = None
 
 

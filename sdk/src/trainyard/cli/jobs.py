@@ -152,6 +152,7 @@ def _show(job: Job, output: Output) -> None:
         "job": job.id,
         "state": state(job.phase),
         "message": job.status.message,
+        "place in the queue": job.status.position,
         "dataset": job.dataset,
         "dataset digest": job.dataset_digest,
         "target": job.target,

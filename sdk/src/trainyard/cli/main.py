@@ -37,11 +37,14 @@ COMMANDS: dict[str, Place] = {
     "run": Place("runs", "app", "Pipeline runs: watch, cancel, resume."),
     "key": Place("access", "keys", "API keys: create, list, revoke."),
     "project": Place("access", "projects", "Projects and their members."),
+    "secret": Place("sharing", "secrets", "Secrets that programs of jobs are told."),
+    "quota": Place("sharing", "quotas", "What projects may have at one time."),
+    "usage": Place("sharing", "usage", "What a project's jobs took."),
     "whoami": Place("access", "whoami", "Who the API key says you are."),
 }
 PANELS = {
     **dict.fromkeys(("up", "down", "status", "backup", "restore"), MACHINE),
-    **dict.fromkeys(("key", "project", "whoami"), ACCESS),
+    **dict.fromkeys(("key", "project", "secret", "quota", "usage", "whoami"), ACCESS),
 }
 
 

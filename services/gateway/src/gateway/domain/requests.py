@@ -10,6 +10,9 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("v1", "uploads"): "ingest",
     ("v1", "jobs"): "trainer",
     ("v1", "sweeps"): "trainer",
+    ("v1", "secrets"): "trainer",
+    ("v1", "quotas"): "trainer",
+    ("v1", "usage"): "trainer",
     ("v1", "models"): "registry",
     ("v1", "deployments"): "serving",
     ("v1", "pipelines"): "pipelines",
@@ -73,7 +76,7 @@ def operation_of(method: str, path: str) -> Operation:
             return Operation.ORIENT
         case ["v1", "keys" | "audit", *_]:
             return Operation.ADMINISTER
-        case ["v1", "projects", *_] if not reads:
+        case ["v1", "projects" | "quotas", *_] if not reads:
             return Operation.ADMINISTER
         case ["v1", "deployments", _, "predict" | "invocations" | "predictions"] if method == "POST":
             return Operation.PREDICT
