@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from kit import leases
 from kit.ids import uuid7
 from trainer.api.sweep_schemas import SweepIn
-from trainer.domain.jobs import NO_REASON, Phase, Why
+from trainer.domain.jobs import FINAL, NO_REASON, Phase, Why
 from trainer.domain.reports import Point
 from trainer.domain.spaces import Real, Whole
 from trainer.domain.sweeps import Algorithm, Budget, Direction, Objective, Sweep, SweepSpec, Trial
@@ -119,7 +119,9 @@ async def report(
 async def end_all(engine: AsyncEngine, sweep: Sweep, worth: Worth) -> None:
     """Every trial that runs succeeds, and is worth what its parameters are."""
     for trial in (await look_at(engine, sweep))[1]:
-        if trial.phase == "running":
+        async with engine.begin() as connection:
+            job = await JobStore(connection).get(sweep.project, trial.job_id)
+        if job.phase not in FINAL:
             await end_job(engine, trial.job_id, Phase.SUCCEEDED, metrics={"roc_auc": worth(trial.parameters)})
 
 

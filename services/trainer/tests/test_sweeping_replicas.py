@@ -38,15 +38,17 @@ async def jobs_of(engine: AsyncEngine) -> int:
         return int((await connection.execute(sa.select(sa.func.count()).select_from(tables.jobs))).scalar_one())
 
 
-async def wrote(engine: AsyncEngine, lease: leases.Lease, seen: SweepSight) -> bool:
-    """The second half of a look that stood still after its first. False when its lease was lost by then."""
-    work = module.Work(module.next_decision(seen), {0: {"max_depth": 1}}, {})
-    try:
-        async with engine.begin() as connection:
-            await module._write(connection, lease, seen, work)
-    except leases.LeaseLost:
-        return False
-    return True
+class Meanwhile(Sweeping):
+    """Something happens between what a look reads and what it writes."""
+
+    def __init__(self, whole: Sweeping, act: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(whole._engine, whole._store, whole._registry)
+        self._act = act
+
+    async def _sight(self, lease: leases.Lease) -> SweepSight | None:
+        seen = await super()._sight(lease)
+        await self._act()
+        return seen
 
 
 async def test_two_replicas_share_the_sweeps_and_do_all_of_it_once(engine: AsyncEngine, sweeping: Sweeping) -> None:
@@ -94,24 +96,26 @@ async def test_a_trial_that_another_replica_has_begun_is_not_begun_again(
     engine: AsyncEngine, sweeping: Sweeping
 ) -> None:
     sweep = await add_sweep(engine)
-    stale = await lease_sweep(engine)
-    seen = await sweeping._sight(stale)
-    assert seen is not None
-    await let_leases_run_out(engine)
-    await turn_sweeps(engine, sweeping)
-    assert not await wrote(engine, stale, seen)
+
+    async def another_goes_on() -> None:
+        await let_leases_run_out(engine)
+        await turn_sweeps(engine, sweeping)
+
+    await Meanwhile(sweeping, another_goes_on).reconcile(await lease_sweep(engine))
     assert len((await look_at(engine, sweep))[1]) == 1
     assert await jobs_of(engine) == 1
 
 
-async def test_a_cancel_in_the_middle_is_what_counts(engine: AsyncEngine, sweeping: Sweeping) -> None:
+async def test_a_cancel_in_the_middle_is_what_counts_and_is_looked_at_at_once(
+    engine: AsyncEngine, sweeping: Sweeping
+) -> None:
     sweep = await add_sweep(engine)
-    lease = await lease_sweep(engine)
-    seen = await sweeping._sight(lease)
-    assert seen is not None
-    async with engine.begin() as connection:
-        await SweepStore(connection).request_cancel("blue", sweep.id)
-    assert not await wrote(engine, lease, seen)
+
+    async def cancel() -> None:
+        async with engine.begin() as connection:
+            await SweepStore(connection).request_cancel("blue", sweep.id)
+
+    await Meanwhile(sweeping, cancel).reconcile(await lease_sweep(engine))
     await turn_sweeps(engine, sweeping)
     assert (await look_at(engine, sweep))[0].phase == "cancelled"
     assert await jobs_of(engine) == 0
@@ -122,14 +126,13 @@ async def test_the_end_of_a_job_in_the_middle_of_a_look_makes_the_sweep_due_agai
 ) -> None:
     sweep = await add_sweep(engine, parallelism=2)
     await turn_sweeps(engine, sweeping)
-    async with engine.begin() as connection:
-        await connection.execute(sa.update(tables.sweeps).values(due_at=sa.func.clock_timestamp()))
-    lease = await lease_sweep(engine)
-    seen = await sweeping._sight(lease)
-    assert seen is not None
-    await end_job(engine, seen.trials[0].job_id, Phase.SUCCEEDED, metrics={"roc_auc": 0.5})
-    async with engine.begin() as connection:
-        await module._write(connection, lease, seen, module.Work(module.next_decision(seen), {}, {}))
+    _, [first, _] = await look_at(engine, sweep)
+    await let_leases_run_out(engine)
+
+    async def ends() -> None:
+        await end_job(engine, first.job_id, Phase.SUCCEEDED, metrics={"roc_auc": 0.5})
+
+    await Meanwhile(sweeping, ends).reconcile(await lease_sweep(engine))
     await turn_sweeps(engine, sweeping)  # it is due, although the look was recorded
     assert [trial.phase for trial in (await look_at(engine, sweep))[1]] == ["succeeded", "running", "running"]
 

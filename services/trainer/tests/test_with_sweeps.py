@@ -1,12 +1,15 @@
 """A sweep of real jobs, with the trainer as processes that are killed in the middle of it."""
 
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from trainers_at_work import FEATURES, QUICK, Trainer, until
+import httpx2
+import pytest
+from trainers_at_work import FEATURES, QUICK, Json, Trainer, until
 
 LOOSE = timedelta(seconds=180)
-KILLS = 3
+POINTS = ("trainer.sweep_recorded.before_commit", "trainer.sweep_recorded.after_commit")
 SWEEP: dict[str, Any] = {
     "job": {
         "dataset": "flights@3",
@@ -27,19 +30,30 @@ SWEEP: dict[str, Any] = {
 }
 
 
-def test_a_sweep_outlives_kills_and_its_best_becomes_a_model_version(trainer: Trainer) -> None:
+def test_a_sweep_outlives_kills_and_its_best_becomes_a_model_version(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fired = tmp_path / "fired"
+    fired.mkdir()
+    monkeypatch.setenv("TRAINYARD_FAILPOINTS", ",".join(f"{name}=kill" for name in POINTS))
+    monkeypatch.setenv("TRAINYARD_FAILPOINTS_DIR", str(fired))
     trainer.start()
     id = trainer.http.post("/v1/sweeps", json=SWEEP).json()["id"]
 
-    def look() -> dict[str, Any]:
-        found: dict[str, Any] = trainer.http.get(f"/v1/sweeps/{id}").json()
-        return found
+    def look() -> Json:
+        """The sweep. A trainer that has died is started again."""
+        if trainer.processes["all"].poll() is not None:
+            trainer.start("all")
+        try:
+            return cast(Json, trainer.http.get(f"/v1/sweeps/{id}").json())
+        except httpx2.TransportError:
+            return {"status": {"phase": "running"}, "counts": {"succeeded": 0}}
 
-    for kill in range(KILLS):
-        until(lambda least=kill: look()["counts"]["succeeded"] >= least, LOOSE)  # type: ignore[misc]
-        trainer.kill("all")
-        trainer.start("all")
+    until(lambda: look()["counts"]["succeeded"] >= 2, LOOSE)
+    trainer.kill("all")
+    trainer.start("all")
     until(lambda: look()["status"]["phase"] != "running", LOOSE)
+    assert {path.stem for path in fired.iterdir()} == set(POINTS)
     sweep = look()
     assert sweep["status"]["phase"] == "succeeded", sweep
     assert [trial["number"] for trial in sweep["trials"]] == list(range(6))

@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from kit import errors
@@ -141,16 +142,15 @@ def _size(values: Values) -> int | None:
 
 
 def _steps(values: Real) -> int:
-    assert values.step is not None
-    # The last step counts when it misses the end by no more than floats do.
-    return math.floor((values.high - values.low) / values.step + 1e-9)
+    low, high, step = (Decimal(str(each)) for each in (values.low, values.high, values.step))
+    return int((high - low) // step)
 
 
 def highest(values: Whole | Real) -> Any:
     """The largest value that steps lead to."""
     if isinstance(values, Whole):
         return values.low + (values.high - values.low) // values.step * values.step
-    return values.high if values.step is None else values.low + _steps(values) * values.step
+    return values.high if values.step is None else _at(values, _steps(values))
 
 
 def point(space: Space, number: int) -> dict[str, Any]:
@@ -170,9 +170,8 @@ def _at(values: Values, index: int) -> Any:
             return values.choices[index]
         case Whole():
             return values.low + index * values.step
-        case Real():
-            assert values.step is not None
-            return values.low + index * values.step
+        case Real():  # as they are written: three steps of 0.1 are 0.3
+            return float(Decimal(str(values.low)) + index * Decimal(str(values.step)))
 
 
 def sample(space: Space, seed: int, number: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from trainer.actions import SERVICE, add_job
 from trainer.clients.registry import RegistryClient, is_passing
 from trainer.domain.manifests import manifest_of
 from trainer.domain.sweeps import (
+    ENDED,
     Cause,
     Reading,
     Sweep,
@@ -103,6 +104,10 @@ class Sweeping:
                 await _write(connection, lease, seen, Work(decision, chosen, summary, model))
         except LeaseLost:
             log.warning("fenced", extra={"sweep": str(lease.id), "fence": lease.fence})
+            async with self._engine.begin() as connection:  # all of it was rolled back, also that it was given back
+                await leases.record(
+                    connection, sweeps, lease, generation=seen.sweep.generation, final=ENDED, due_in=timedelta(0)
+                )
             return
         failpoint("trainer.sweep_recorded.after_commit")
         _count(seen, decision)
