@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +38,8 @@ class Boss:
         self.said: list[str] = []
         self.outputs: dict[str, bytes] = {}
         self.bundles: dict[str, bytes] = {}
+        self.known: dict[str, str] = {}
+        """Secrets, by name."""
         self.ends: list[dict[str, Any]] = []
         self.raises: dict[str, errors.Error] = {}
         """What a call of that name raises, as long as it stands here."""
@@ -76,6 +78,10 @@ class Boss:
     async def fetch_bundle(self, grant: Grant, into: IO[bytes]) -> None:
         self._check("fetch_bundle")
         into.write(self.bundles[grant.bundle.bundle])
+
+    async def secrets(self, grant: Grant) -> Mapping[str, str]:
+        self._check("secrets")
+        return {name: self.known[name] for name in grant.bundle.secrets}
 
     async def finish(
         self, grant: Grant, *, exit_code: int | None, result: dict[str, Any] | None, failure: dict[str, str] | None

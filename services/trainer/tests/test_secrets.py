@@ -9,16 +9,22 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
+from makers import add_job, attempt_of
+from requests_made import grant
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit.app import Service
 from kit.callers import Role
 from kit.testing import KeyFolder, client_of
+from trainer import secrecy
 from trainer.app import create_app
-from trainer.domain.redaction import HIDDEN, Redactor
+from trainer.domain.bundles import BundleSpec
+from trainer.domain.redaction import HIDDEN, NOTHING_HIDDEN, Redactor
 from trainer.domain.secrets import KeyFileInvalid, SecretsUnavailable, Vault
+from trainer.secrecy import Secrecy
 from trainer.settings import Settings
 from trainer.store import tables
+from trainer.store.attempts import AttemptStore, Granted
 
 OLD, NEW = "0" * 64, "a" * 64
 VALUE = 'pa"ss\nwörd/of the_database'
@@ -163,3 +169,87 @@ async def test_without_a_key_no_secret_is_taken(settings: Settings, engine: Asyn
         answer = await client.put("/v1/secrets/token", json={"value": VALUE})
     assert (answer.status_code, answer.json()["code"]) == (503, "secrets-unavailable")
     assert "TRAINER_SECRETS_KEY_FILE" in answer.json()["detail"]
+
+
+BUNDLE = BundleSpec(bundle="sha256:" + "b" * 64, entrypoint="train.py", secrets=("token",))
+
+
+async def secretive(client: httpx2.AsyncClient, engine: AsyncEngine) -> Granted:
+    """A running attempt at a job that names a secret."""
+    await client.put("/v1/secrets/token", json={"value": VALUE})
+    job = await add_job(engine, dataset=None, training=None, bundle=BUNDLE)
+    return await grant(engine, job)
+
+
+async def test_a_job_names_secrets_that_there_are(client: httpx2.AsyncClient, engine: AsyncEngine) -> None:
+    body = {"kind": "bundle", "bundle": BUNDLE.bundle, "entrypoint": "train.py", "secrets": ["token"]}
+    refused = await client.post("/v1/jobs", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "secret-missing")
+    assert refused.json()["errors"] == [{"pointer": "#/secrets/0", "detail": "there is no secret 'token'"}]
+    await client.put("/v1/secrets/token", json={"value": VALUE})
+    assert (await client.post("/v1/jobs", json=body)).json()["code"] == "bundle-not-found"
+
+
+async def test_the_runner_of_a_live_attempt_is_told_and_nobody_else(
+    client: httpx2.AsyncClient, runner: httpx2.AsyncClient, engine: AsyncEngine
+) -> None:
+    granted = await secretive(client, engine)
+    path = f"/internal/v1/leases/{granted.attempt.id}/secrets"
+    told = await runner.post(path, json={"fence": granted.attempt.fence})
+    assert told.json() == {"secrets": {"token": VALUE}}
+    assert (await runner.post(path, json={"fence": granted.attempt.fence + 1})).json()["code"] == "stale-fence"
+    assert (await client.post(path, json={"fence": granted.attempt.fence})).status_code == 403
+    await client.delete("/v1/secrets/token")
+    gone = await runner.post(path, json={"fence": granted.attempt.fence})
+    assert (gone.status_code, gone.json()["code"]) == (422, "secret-missing")
+    end = {"fence": granted.attempt.fence, "exit_code": 1, "result": None}
+    assert (await runner.post(path.replace("secrets", "finish"), json=end)).status_code == 204
+    assert (await runner.post(path, json={"fence": granted.attempt.fence})).json()["code"] == "attempt-over"
+
+
+async def test_what_is_stored_of_an_attempt_is_without_its_secrets(
+    app: Service, client: httpx2.AsyncClient, runner: httpx2.AsyncClient, engine: AsyncEngine
+) -> None:
+    granted = await secretive(client, engine)
+    attempt, leaked = granted.attempt, f"it is {VALUE!r}"
+    entry = {"number": 1, "at": "2030-01-01T00:00:00Z", "level": "info", "message": leaked}
+    path = f"/internal/v1/leases/{attempt.id}"
+    said = await runner.post(f"{path}/lines", json={"fence": attempt.fence, "entries": [entry]})
+    assert said.status_code == 204, said.text
+    async with client_of(app, {"authorization": f"Bearer {granted.token}"}) as program:
+        said = await program.post(f"/internal/v1/attempts/{attempt.id}/logs", json={"entries": [entry]})
+        assert said.status_code == 204, said.text
+    failure = {"reason": "user-error", "message": leaked}
+    end = {"fence": attempt.fence, "exit_code": 1, "result": None, "failure": failure}
+    assert (await runner.post(f"{path}/finish", json=end)).status_code == 204
+    async with engine.begin() as connection:
+        lines = [row.message for row in await connection.execute(sa.select(tables.logs.c.message))]
+        why = (await AttemptStore(connection).get("blue", attempt.id)).why
+    assert lines == [f"it is '{HIDDEN}'"] * 2
+    assert why.message == f"it is '{HIDDEN}'"
+
+
+async def test_a_net_is_there_for_an_attempt_whose_secrets_were_deleted(
+    app: Service, client: httpx2.AsyncClient, runner: httpx2.AsyncClient, engine: AsyncEngine
+) -> None:
+    granted = await secretive(client, engine)
+    attempt = granted.attempt
+    path = f"/internal/v1/leases/{attempt.id}"
+    await runner.post(f"{path}/secrets", json={"fence": attempt.fence})
+    await client.delete("/v1/secrets/token")
+    entry = {"number": 1, "at": "2030-01-01T00:00:00Z", "level": "info", "message": VALUE}
+    await runner.post(f"{path}/lines", json={"fence": attempt.fence, "entries": [entry]})
+    async with engine.begin() as connection:
+        lines = [row.message for row in await connection.execute(sa.select(tables.logs.c.message))]
+        other = Secrecy(None)  # of a process that has not told it
+        assert (await other.redactor(connection, attempt)).redact(VALUE) == VALUE
+    assert lines == [HIDDEN]
+
+
+async def test_few_attempts_are_remembered(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrecy, "REMEMBERED", 2)
+    known = Secrecy(None)
+    async with engine.begin() as connection:
+        for _ in range(4):
+            assert await known.redactor(connection, attempt_of()) is NOTHING_HIDDEN
+    assert len(known._redactors) == 2
