@@ -13,6 +13,7 @@ from kit.callers import Role
 from kit.testing import KeyFolder, client_of
 from trainer.domain.sweeps import Budget
 from trainer.sweeping.reconcile import Sweeping
+from trainyard import sweep_results as results
 
 BUNDLE = {"kind": "bundle", "bundle": "sha256:" + "b" * 64, "entrypoint": "train.py"}
 ANSWERED: dict[str, Any] = {
@@ -43,6 +44,7 @@ async def test_a_sweep_is_taken_and_can_be_looked_at(client: httpx2.AsyncClient)
     assert sweep["space"]["max_depth"] == {"type": "int", "low": 1, "high": 10, "step": 1, "log": False}
     assert (await client.get(f"/v1/sweeps/{sweep['id']}")).json() == sweep | {"trials": []}
     assert (await client.get("/v1/sweeps")).json()["items"] == [sweep]
+    assert results.Sweep.of(sweep).phase == "running"  # the client reads it
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,7 @@ async def test_a_sweep_at_its_end_shows_its_trials_and_the_best(
     }
     assert sum(shown["importance"].values()) == pytest.approx(1)
     assert [trial["number"] for trial in shown["trials"]] == list(range(6))
+    assert [trial.value for trial in results.Sweep.of(shown).trials] == [trial.value for trial in trials]
     assert {"phase", "parameters", "value", "step", "seconds", "message"} < set(shown["trials"][0])
     listed = (await client.get("/v1/sweeps")).json()["items"]
     assert listed == [{name: value for name, value in shown.items() if name != "trials"}]

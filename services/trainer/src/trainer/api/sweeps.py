@@ -12,7 +12,7 @@ from kit.waiting import Wait, until
 from trainer import actions
 from trainer.api.schemas import Page
 from trainer.api.sweep_schemas import SweepIn, SweepOut, SweepWithTrials
-from trainer.domain.sweeps import ENDED
+from trainer.domain.sweeps import ENDED, Sweep
 from trainer.store.sweeps import SweepStore
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"], route_class=idempotency.Route)
@@ -42,13 +42,15 @@ async def list_sweeps(caller: CallerDep, transaction: Transaction, page: PageDep
 async def get_sweep(sweep_id: uuid.UUID, caller: CallerDep, engine: Engine, wait: Wait) -> SweepWithTrials:
     """The sweep with all of its trials; with `?wait=30s`, once it has ended."""
 
-    async def read() -> SweepWithTrials:
+    async def read() -> Sweep:
         async with engine.begin() as connection:
-            store = SweepStore(connection)
-            sweep = await store.get(caller.project, sweep_id)
-            return SweepWithTrials.of_all(sweep, await store.trials(sweep))
+            return await SweepStore(connection).get(caller.project, sweep_id)
 
-    return await until(read, lambda sweep: sweep.status.phase in ENDED, wait)
+    await until(read, lambda sweep: sweep.phase in ENDED, wait)
+    async with engine.begin() as connection:
+        store = SweepStore(connection)
+        sweep = await store.get(caller.project, sweep_id)
+        return SweepWithTrials.of_all(sweep, await store.trials(sweep))
 
 
 @router.post("/{sweep_id}/cancel", status_code=202)
