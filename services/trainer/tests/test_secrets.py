@@ -219,7 +219,7 @@ async def test_what_is_stored_of_an_attempt_is_without_its_secrets(
     async with client_of(app, {"authorization": f"Bearer {granted.token}"}) as program:
         said = await program.post(f"/internal/v1/attempts/{attempt.id}/logs", json={"entries": [entry]})
         assert said.status_code == 204, said.text
-    failure = {"reason": "user-error", "message": leaked}
+    failure = {"reason": "crashed", "message": leaked}
     end = {"fence": attempt.fence, "exit_code": 1, "result": None, "failure": failure}
     assert (await runner.post(f"{path}/finish", json=end)).status_code == 204
     async with engine.begin() as connection:
