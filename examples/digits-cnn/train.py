@@ -28,7 +28,7 @@ def rows(run: runtime.Run, split: str) -> tuple[Any, Any]:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - only where no dataset is given
 
         found, known = load_digits(return_X_y=True)
-        mine = [index for index in range(len(found)) if (index % 5 == 0) == (split == "held_out")]
+        mine = [index for index in range(len(found)) if (index % 5 == 0) == (split == "test")]
         pixels, digits = torch.tensor(found[mine], dtype=torch.float32), torch.tensor(known[mine])
     return (pixels / 16).reshape(-1, 1, 8, 8), digits
 
@@ -65,7 +65,7 @@ def main() -> float:
     run.torch.exact()
     known = run.parameters
     images, digits = rows(run, "train")
-    held_out = rows(run, "held_out")
+    held_out = rows(run, "test")
 
     model = network(int(known["width"]), float(known["dropout"]))
     parallel = run.torch.parallel(model)

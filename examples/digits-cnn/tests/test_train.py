@@ -50,8 +50,8 @@ def test_as_plain_python_it_learns_to_read(tmp_path: Path) -> None:
 
 def test_in_a_job_two_processes_take_its_dataset_and_its_parameters(tmp_path: Path) -> None:
     table = pyarrow.csv.read_csv(prepare.write(tmp_path / "digits.csv"))
-    files: dict[str, list[str]] = {"train": [], "held_out": []}
-    for number, (split, rows) in enumerate([("train", (0, 700)), ("train", (700, 700)), ("held_out", (1400, 397))]):
+    files: dict[str, list[str]] = {"train": [], "test": []}
+    for number, (split, rows) in enumerate([("train", (0, 700)), ("train", (700, 700)), ("test", (1400, 397))]):
         files[split].append(str(tmp_path / f"{number}.parquet"))
         parquet.write_table(table.slice(*rows), files[split][-1])
     (tmp_path / "run.json").write_text(
