@@ -138,7 +138,7 @@ def test_a_job_is_drawn_with_what_is_known_of_it() -> None:
     shown = drawn(seen, 10)
     assert "25%  0:30 left" in shown
     assert "loss" in shown
-    assert "█▄▁ 1" in shown
+    assert "█▅▁ 1" in shown
 
 
 LOG = 'id: 1\ndata: {"message": "fitting"}\n\nevent: end\ndata: {}\n\n'

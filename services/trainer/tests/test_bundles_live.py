@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
-from bundles_at_work import archive_of, digest_of
+from bundles_at_work import NEEDS_SANDBOX, archive_of, digest_of
 from trainers_at_work import Trainer, until
 
+pytestmark = NEEDS_SANDBOX
 LOOSE = timedelta(seconds=90)
 PROGRAM = """
 import json, os, socket, sys

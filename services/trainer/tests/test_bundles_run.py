@@ -2,13 +2,14 @@
 
 import textwrap
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from attempts_at_work import Attempt
-from bundles_at_work import bundle_grant, wardens_of
+from bundles_at_work import NEEDS_SANDBOX, bundle_grant, wardens_of
 from neighbours import Neighbours
 from runners_at_work import PATIENCE, Boss, Host, ended, grant_of, running
 
@@ -19,6 +20,7 @@ from trainer.domain.steps import POISON_HINT
 from trainer.runner import bundles
 from trainer.runner.bundles import Wardens
 
+pytestmark = NEEDS_SANDBOX
 PREFACE = """
 import json, os, socket, sys, time
 run = json.load(open(os.environ["TRAINYARD_RUN_FILE"]))
@@ -344,6 +346,7 @@ class Telling(Wardens):
         return replace(super().told(*given), secrets={"api-key": "hunter2hunter2"})
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of runners that are gone
 async def test_what_takes_its_runner_down_again_and_again_is_given_up(host: Host, boss: Boss, attempt: Attempt) -> None:
     grant = bundle_grant(boss, program_of("print('begun'); time.sleep(60)"))
     boss.queue.append(grant)
@@ -356,3 +359,23 @@ async def test_what_takes_its_runner_down_again_and_again_is_given_up(host: Host
         end = await ended(boss)
     assert end["failure"] == {"reason": "poison", "message": end["failure"]["message"], "hint": POISON_HINT}  # type: ignore[index]
     assert not (host.home.folder / "attempts" / grant.attempt).exists()
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+async def test_several_processes_find_each_other_in_the_sandbox(host: Host, boss: Boss, attempt: Attempt) -> None:
+    text = """
+    import torch, torch.distributed as dist
+    dist.init_process_group("gloo")
+    total = torch.tensor([float(os.environ["RANK"])])
+    dist.all_reduce(total)
+    print("all", total.item(), os.environ["WORLD_SIZE"], flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+    if run["parameters"] and os.environ["RANK"] == "1":
+        raise ValueError("rank 1 cannot")
+    """
+    end = await run_bundle(host, boss, text, nproc=2, memory=4 << 30)
+    assert end["outcome"] == "succeeded", (end, attempt.lines)
+    assert sorted(line for line in attempt.lines if " all " in line) == ["[0] all 1.0 2", "[1] all 1.0 2"]
+    end = await run_bundle(host, boss, text, nproc=2, memory=4 << 30, parameters={"fail": 1})
+    assert (end["reason"], end["message"].split("\n")[0]) == ("user-error", "ValueError: rank 1 cannot")

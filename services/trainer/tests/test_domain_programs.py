@@ -122,7 +122,7 @@ def test_an_end_that_is_no_failure() -> None:
 
 def test_the_traceback_that_says_why_is_not_the_launchers() -> None:
     launcher = [*TRACE[:3], "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "]
-    assert traceback_of(["[rank0]:" + line for line in TRACE] + ["W torch", *launcher])[-1] == "ValueError: no x"
+    assert traceback_of(["[0] [rank0]: " + line for line in TRACE] + ["W torch", *launcher])[-1] == "ValueError: no x"
     assert traceback_of(launcher)[-1].startswith("torch.distributed")
     assert traceback_of([*TRACE[:3]]) == []
     assert traceback_of(["no", "trace"]) == []

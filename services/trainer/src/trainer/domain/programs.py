@@ -249,7 +249,7 @@ def traceback_of(lines: Sequence[str]) -> list[str]:
     """The end of the traceback that says why: the last one, but not a launcher's about its workers."""
     found = list[list[str]]()
     for line in lines:
-        text = re.sub(r"^\[\w+\d*\]:", "", line)  # torchrun may say whose line it is
+        text = re.sub(r"^(\[\w+\](: |:| ))+", "", line)  # torchrun may say whose line it is
         if text.startswith("Traceback (most recent call last)"):
             found.append([])
         elif found and (not found[-1] or found[-1][-1].startswith(" ") or not found[-1][-1]):

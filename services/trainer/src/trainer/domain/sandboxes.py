@@ -112,6 +112,7 @@ def environment(told: Told, places: Places) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         # Without it, a worker that is started anew may look for its like where they were before.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[${rank}] ",
         "TRAINYARD_RUN_FILE": places.run_file,
         **{
             f"TRAINYARD_SECRET_{name.upper().replace('-', '_').replace('.', '_')}": value
@@ -128,7 +129,8 @@ def command(spec: BundleSpec, python: str, port: int = PORT, *, nodes: bool = Fa
         return [python, spec.entrypoint, *spec.arguments]
     launcher = [python, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={spec.nproc}"]
     rendezvous = ["--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]
-    return [*launcher, *rendezvous, spec.entrypoint, *spec.arguments]
+    # By files, which the launcher reads line by line: what several write to one pipe is mixed up in the middle of lines.
+    return [*launcher, *rendezvous, "--tee=3", spec.entrypoint, *spec.arguments]
 
 
 def bubblewrap(
