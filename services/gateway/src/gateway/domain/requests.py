@@ -9,6 +9,7 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("v1", "datasets"): "ingest",
     ("v1", "uploads"): "ingest",
     ("v1", "jobs"): "trainer",
+    ("v1", "bundles"): "trainer",
     ("v1", "sweeps"): "trainer",
     ("v1", "secrets"): "trainer",
     ("v1", "quotas"): "trainer",
@@ -102,7 +103,7 @@ def body_limit(method: str, path: str, media_type: str) -> int | None:
     match _segments(path):
         case ["v1", "uploads"] if method == "POST":
             return None
-        case ["v1", "models", _, "blobs", _] if method == "PUT":
+        case ["v1", "models", _, "blobs", _] | ["v1", "bundles", _] if method == "PUT":
             return None
         case ["v1", "datasets", _, "versions"] if method == "POST" and not _is_json(media_type):
             return None
