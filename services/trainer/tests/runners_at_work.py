@@ -17,6 +17,7 @@ from kit.testing import eventually
 from trainer.clients.ingest import IngestClient
 from trainer.domain.attempts import OutputFile, TrainingSpec
 from trainer.domain.grants import Grant
+from trainer.domain.rooms import Room
 from trainer.runner.attending import Attending, Rules
 from trainer.runner.bundles import Wardens
 from trainer.runner.host import Home, Record
@@ -33,6 +34,7 @@ class Boss:
     def __init__(self) -> None:
         self.queue: list[Grant] = []
         self.asked: list[tuple[int, set[str]]] = []
+        self.rooms: list[Room | None] = []
         self.beats = self.puts = 0
         self.stop = False
         self.said: list[str] = []
@@ -52,9 +54,12 @@ class Boss:
         if name in self.raises:
             raise self.raises[name]
 
-    async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
+    async def lease(
+        self, slots: int, holding: Collection[str], *, wait: timedelta, room: Any = None
+    ) -> Sequence[Grant]:
         self._check("lease")
         self.asked.append((slots, set(holding)))
+        self.rooms.append(room)
         given, self.queue = self.queue[:slots], self.queue[slots:]
         if not given and self.nothing is not None:
             raise self.nothing

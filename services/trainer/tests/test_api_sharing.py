@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from jobs_at_work import begin, turn
 from makers import add_job
-from requests_made import BODY
+from requests_made import BODY, queue
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit.app import Service
@@ -166,3 +166,23 @@ async def test_usage_is_shown_by_day_and_author(
     assert (await client.get("/v1/usage?first=2026-01-02&last=2026-01-01")).json()["code"] == "usage-invalid"
     assert (await client.get("/v1/usage?first=2020-01-01&last=2026-01-01")).status_code == 422
     assert timedelta(0) < timedelta(hours=found["total"]["core_hours"])
+
+
+async def test_a_runner_is_given_what_its_host_has_room_for(
+    engine: AsyncEngine, app: Service, key_folder: KeyFolder
+) -> None:
+    asks = (Resources(gpus=1), Resources(cpu_millis=2000), Resources())
+    jobs = [await add_job(engine, resources=each) for each in asks]
+    for job in jobs:
+        await queue(engine, job)
+    headers = key_folder.headers("trainer", issuer="trainer", role=Role.VIEWER, project="system")
+    async with client_of(app, headers) as runner:
+
+        async def take(**room: int) -> list[dict[str, Any]]:
+            body = {"host": "h1", "slots": 2, "holding": [], "room": room}
+            given: list[dict[str, Any]] = (await runner.post("/internal/v1/leases", json=body)).json()["attempts"]
+            return given
+
+        assert await take(cpu_millis=2000, free_cpu_millis=1000, gpus=0, free_gpus=0) == []
+        [large] = await take(cpu_millis=2000, free_cpu_millis=2000, gpus=0, free_gpus=0)
+        assert (large["job"], large["cpu_millis"], large["gpus"]) == (str(jobs[1].id), 2000, 0)

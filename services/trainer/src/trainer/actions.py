@@ -26,6 +26,7 @@ from trainer.domain.leased import (
     made_way,
     said_last,
 )
+from trainer.domain.rooms import Room
 from trainer.domain.sharing import refuse_impossible
 from trainer.domain.sweeps import Sweep, SweepSpec
 from trainer.store.attempts import AttemptStore, Granted
@@ -173,14 +174,20 @@ async def retire_sweeps(engine: AsyncEngine, age: timedelta) -> None:
 
 
 async def lease_attempts(
-    connection: AsyncConnection, host: str, *, slots: int, forgotten_but: Collection[uuid.UUID] | None, ttl: timedelta
+    connection: AsyncConnection,
+    host: str,
+    *,
+    slots: int,
+    forgotten_but: Collection[uuid.UUID] | None,
+    ttl: timedelta,
+    room: Room | None = None,
 ) -> list[Work]:
     """What the runner of a host is to do: what it was given before and does not know of (when `forgotten_but` lists
     what it knows), and attempts that nobody has."""
     attempts, jobs = AttemptStore(connection), JobStore(connection)
     grants = [] if forgotten_but is None else list(await attempts.regrant(host, forgotten_but, ttl=ttl))
     if slots > len(grants):
-        grants += await attempts.lease(host, slots - len(grants), ttl=ttl)
+        grants += await attempts.lease(host, slots - len(grants), ttl=ttl, room=room)
     work = []
     for granted in grants:
         attempt = granted.attempt

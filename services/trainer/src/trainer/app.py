@@ -168,7 +168,7 @@ async def run_until(settings: Settings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             if settings.runner_port is not None:
                 group.create_task(_show(settings, settings.runner_port, stop))
-            await Runner(home, trainer, attend, slots=slots).run(stop)
+            await Runner(home, trainer, attend, slots=slots, gpus=settings.runner_gpus).run(stop)
 
 
 def run_kubernetes(settings: Settings, argv: Sequence[str]) -> int:

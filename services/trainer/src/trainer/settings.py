@@ -52,6 +52,9 @@ class Settings(KitSettings):
     runner_slots: NonNegativeInt = 0
     """Attempts that a runner works on at one time; each of them takes one processor. 0: as many as the host has."""
 
+    runner_gpus: NonNegativeInt = 0
+    """GPUs of the host that its runner gives to attempts. Attempts that ask for more are left to others."""
+
     runner_memory_bytes: PositiveInt = 4 << 30
     """Resident memory of an attempt, with all that it starts."""
 

@@ -38,6 +38,7 @@ from trainer.domain.attempts import AttemptResult
 from trainer.domain.bundles import BundleNotFound
 from trainer.domain.jobs import Reason, Why
 from trainer.domain.reports import RUNNER
+from trainer.domain.rooms import Room
 from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
@@ -59,11 +60,25 @@ class DigestMismatch(errors.Invalid): ...
 class BodyCutOff(errors.Malformed): ...
 
 
+class RoomIn(BaseModel):
+    """Of the host, in all and free."""
+
+    cpu_millis: Annotated[int, Field(ge=0)]
+    free_cpu_millis: int
+    gpus: Annotated[int, Field(ge=0)]
+    free_gpus: int
+
+    def room(self) -> Room:
+        return Room(**self.model_dump())
+
+
 class LeaseIn(BaseModel):
     host: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     slots: Annotated[int, Field(ge=0, le=1000)]
     holding: Annotated[list[uuid.UUID], Field(max_length=1000)] = []
     """All that the host knows to have. What it was given beside that, it is given anew."""
+    room: RoomIn | None = None
+    """None: for whatever there is."""
 
 
 class GrantOut(BaseModel):
@@ -79,6 +94,8 @@ class GrantOut(BaseModel):
     dataset_digest: str | None
     spec: dict[str, Any]
     traceparent: str | None
+    cpu_millis: int
+    gpus: int
 
     @classmethod
     def of(cls, work: Work) -> "GrantOut":
@@ -95,6 +112,8 @@ class GrantOut(BaseModel):
             dataset_digest=None if job.pinned is None else job.pinned.digest,
             spec=job.spec.work,
             traceparent=attempt.traceparent,
+            cpu_millis=job.spec.asks.cpu_millis,
+            gpus=job.spec.asks.gpus,
         )
 
 
@@ -121,7 +140,11 @@ async def lease(
         parts.queued.clear()
         async with engine.begin() as connection:
             work = await actions.lease_attempts(
-                connection, body.host, slots=body.slots, forgotten_but=holding, ttl=parts.heartbeat_ttl
+                *(connection, body.host),
+                slots=body.slots,
+                forgotten_but=holding,
+                ttl=parts.heartbeat_ttl,
+                room=None if body.room is None else body.room.room(),
             )
             if work:
                 failpoint("trainer.attempt_leased.before_commit")

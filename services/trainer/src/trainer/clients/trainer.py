@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,7 @@ from kit.clients import SYSTEM, Principal, ServiceClient
 from kit.roles import Role
 from trainer.domain.attempts import OutputFile
 from trainer.domain.grants import Grant
+from trainer.domain.rooms import Room
 
 UPLOAD = httpx2.Timeout(120.0, connect=2.0)
 CHUNK = 1 << 20
@@ -29,14 +31,18 @@ class TrainerClient:
         self._service = service
         self._host = host
 
-    async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
+    async def lease(
+        self, slots: int, holding: Collection[str], *, wait: timedelta, room: Room | None = None
+    ) -> Sequence[Grant]:
         """What this host is to do: at most so many new attempts, and what it was given and does not hold."""
+        asked: dict[str, Any] = {"host": self._host, "slots": slots, "holding": sorted(holding)}
+        asked |= {} if room is None else {"room": asdict(room)}
         with tracing.quietly():
             response = await self._service.request(
                 self._principal(SYSTEM),
                 "POST",
                 "/internal/v1/leases",
-                json={"host": self._host, "slots": slots, "holding": sorted(holding)},
+                json=asked,
                 params={"wait": f"{int(wait.total_seconds())}s"},
                 patience=httpx2.Timeout(wait.total_seconds() + 10, connect=2.0),
             )

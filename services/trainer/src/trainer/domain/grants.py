@@ -6,6 +6,7 @@ from typing import Any, Self
 from trainer.domain.attempts import TrainingSpec
 from trainer.domain.bundles import BundleSpec
 from trainer.domain.jobs import Pinned
+from trainer.domain.resources import CORE
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Grant:
     """A `TrainingSpec`; or of `kind` bundle a `BundleSpec` with `resources` and `register`: see `JobSpec.work`."""
     traceparent: str | None = None
     """Of the trace that the job belongs to."""
+    cpu_millis: int = CORE
+    gpus: int = 0
 
     @property
     def pinned(self) -> Pinned | None:

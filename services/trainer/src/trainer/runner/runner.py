@@ -15,6 +15,8 @@ from kit.metrics import LONG
 from kit.reconcile import first
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.grants import Grant
+from trainer.domain.resources import CORE
+from trainer.domain.rooms import Room
 from trainer.runner.attending import Attending, no_room
 from trainer.runner.host import Home, Record
 
@@ -36,12 +38,13 @@ class Runner:
     """One for each host."""
 
     def __init__(
-        self, home: Home, trainer: TrainerClient, attend: Callable[[Record], Attending], *, slots: int
+        self, home: Home, trainer: TrainerClient, attend: Callable[[Record], Attending], *, slots: int, gpus: int = 0
     ) -> None:
         self._home = home
         self._trainer = trainer
         self._make = attend
         self._slots = slots
+        self._gpus = gpus
         self._attended: dict[str, Attending] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sweep_at = 0.0
@@ -78,12 +81,18 @@ class Runner:
             self._sweep_at = time.monotonic() + HOUR
             await asyncio.to_thread(self._home.forget_jobs, KEPT)
 
+    def _room(self) -> Room:
+        """For more than is worked on now: a slot is a processor."""
+        cpu_millis, taken = self._slots * CORE, [attending.grant for attending in self._attended.values()]
+        free = max(0, cpu_millis - sum(grant.cpu_millis for grant in taken))
+        return Room(cpu_millis, free, self._gpus, max(0, self._gpus - sum(grant.gpus for grant in taken)))
+
     async def _take(self, stopped: "asyncio.Task[bool]") -> None:
         free = self._slots - len(self._tasks)
         if free <= 0:
             await asyncio.wait({stopped, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
             return
-        asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL))
+        asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL, room=self._room()))
         await asyncio.wait({stopped, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             asked.cancel()  # what it was about to bring is brought again to the next runner

@@ -32,6 +32,7 @@ from trainer.domain.leased import (
     StaleFence,
 )
 from trainer.domain.resources import Amount
+from trainer.domain.rooms import Room, taken_into
 from trainer.domain.sharing import Live
 from trainer.store.jobs import JobStore
 from trainer.store.ledger import charged
@@ -144,18 +145,20 @@ class AttemptStore:
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _attempt(row)
 
-    async def lease(self, host: str, limit: int, *, ttl: timedelta) -> Sequence[Granted]:
+    async def lease(self, host: str, limit: int, *, ttl: timedelta, room: Room | None = None) -> Sequence[Granted]:
         """Give queued attempts to a runner: those of the highest priority first, and of these the oldest."""
         queued = (
-            sa.select(attempts.c.project, attempts.c.id)
+            sa.select(attempts.c.project, attempts.c.id, attempts.c.cpu_millis, attempts.c.gpus)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
             .where(~_excludes(host))
             .order_by(attempts.c.priority.desc(), attempts.c.created_at)
-            .limit(limit)
+            .limit(limit if room is None else limit + LOOK_PAST)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
         )
-        return [await self._grant(*row, host, ttl) for row in (await self._connection.execute(queued)).all()]
+        found = [((row.project, row.id), row.cpu_millis, row.gpus) for row in await self._connection.execute(queued)]
+        chosen = [name for name, *_ in found] if room is None else taken_into(room, found, limit)
+        return [await self._grant(*name, host, ttl) for name in chosen]
 
     async def regrant(self, host: str, holding: Collection[uuid.UUID], *, ttl: timedelta) -> Sequence[Granted]:
         """Give a runner anew what it was given and does not know of: the answer to its lease was lost.
@@ -354,6 +357,8 @@ class AttemptStore:
 
 _LIVE = [attempts.c[name] for name in ("project", "id", "host", "priority", "phase", *TAKEN)]
 MOST_LOWER = 500
+LOOK_PAST = 50
+"""Attempts that a host cannot hold, and looks past."""
 
 
 def _live(row: sa.Row[Any]) -> Live:
