@@ -24,7 +24,7 @@ MADE_WAY = Why(
     Reason.PREEMPTED, "It made way for a job of higher priority, and waits for a runner.", "This costs no retry."
 )
 PREEMPTED = Counter(
-    "trainyard_trainer_preempted_total", "Attempts that made way for a job of higher priority.", ["for"]
+    "trainyard_trainer_preempted_total", "Attempts that made way for a job of higher priority.", ["cause"]
 )
 
 
