@@ -14,11 +14,13 @@ from trainer.domain.leased import Attempt
 from trainer.domain.sharing import Standing
 from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
+from trainer.store.preemption import PreemptionStore
 from trainer.store.shares import ShareStore
 
 log = logging.getLogger(__name__)
 LOOK_AGAIN = timedelta(minutes=1)
 """Between two looks at a job that waits for its project's quota; what ends wakes the first one before that."""
+PREEMPT_AGAIN = timedelta(minutes=5)
 QUEUED = Why(Reason.WAITING_FOR_RUNNER, "The job waits for a runner.", "Runners: python -m trainer runner")
 MADE_WAY = Why(
     Reason.PREEMPTED, "It made way for a job of higher priority, and waits for a runner.", "This costs no retry."
@@ -65,26 +67,30 @@ async def _make_room(connection: AsyncConnection, job: Job, standing: Standing) 
 
     Says whether there is room already: that was of attempts which nobody had begun.
     """
-    attempts = AttemptStore(connection)
-    lower = await attempts.lower(job.spec.priority, project=job.project)
-    stopping = await attempts.making_way(job)
-    lacks = sharing.left_of(standing.lacks(job.spec.asks), stopping)
-    victims = sharing.victims_for_quota(lacks, lower)
+    store = PreemptionStore(connection)
+    lower, stopping = await store.of_project(job), await store.stopping(job)
+    victims = sharing.victims_for_quota(sharing.left_of(standing.lacks(job.spec.asks), stopping), lower)
     for each in victims:
-        await attempts.preempt(each, job)
+        await store.preempt(each, job)
         PREEMPTED.labels("quota").inc()
     return bool(victims) and not any(each.begun for each in (*victims, *stopping))
 
 
 async def make_way(connection: AsyncConnection, job: Job) -> None:
     """Have less important attempts of one host make way for an attempt that no runner has taken in time."""
-    attempts = AttemptStore(connection)
-    if await attempts.making_way(job):
+    store = PreemptionStore(connection)
+    # Once, and then not soon again: if it is still not taken, it waits for something else than room.
+    if _needs_hosts(job) or await store.has_made_way(job, PREEMPT_AGAIN):
         return
-    for each in sharing.victims_on_a_host(job.spec.asks, await attempts.lower(job.spec.priority)):
-        await attempts.preempt(each, job)
+    for each in sharing.victims_on_a_host(job.spec.asks, await store.running(job)):
+        await store.preempt(each, job)
         PREEMPTED.labels("runner").inc()
         log.info("preempted", extra={"attempt": str(each.id), "job": str(job.id)})
+
+
+def _needs_hosts(job: Job) -> bool:
+    """Whether no single host is enough for it: a cluster's own scheduler sees to such jobs."""
+    return job.spec.bundle is not None and job.spec.bundle.least > 1
 
 
 async def leave(connection: AsyncConnection, job: Job) -> None:

@@ -31,9 +31,7 @@ from trainer.domain.leased import (
     Ending,
     StaleFence,
 )
-from trainer.domain.resources import Amount
 from trainer.domain.rooms import Room, taken_into
-from trainer.domain.sharing import Live
 from trainer.store.jobs import JobStore
 from trainer.store.ledger import charged
 from trainer.store.shares import TAKEN, ShareStore, admission, given_back
@@ -151,7 +149,7 @@ class AttemptStore:
             sa.select(attempts.c.project, attempts.c.id, attempts.c.cpu_millis, attempts.c.gpus)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
-            .where(~_excludes(host))
+            .where(~_excludes(host), sa.true() if room is None else _nodes() <= 1)  # a host with a room is one node
             .order_by(attempts.c.priority.desc(), attempts.c.created_at)
             .limit(limit if room is None else limit + LOOK_PAST)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
@@ -218,32 +216,6 @@ class AttemptStore:
         query = sa.select(before.correlate(attempts).scalar_subquery()).where(mine)
         found: int | None = (await self._connection.execute(query)).scalar_one_or_none()
         return found
-
-    async def lower(self, priority: int, *, project: str | None = None) -> Sequence[Live]:
-        """Attempts of a lower priority that could make way, least important and youngest first: of a project, all; of
-        all projects, those that run. Nobody else decides about them meanwhile."""
-        of = attempts.c.phase == AttemptPhase.RUNNING if project is None else attempts.c.project == project
-        query = (
-            sa.select(*_LIVE)
-            .where(of, attempts.c.phase.in_(LIVE), attempts.c.priority < priority, ~attempts.c.stop_requested)
-            .order_by(attempts.c.priority, attempts.c.created_at.desc())
-            .limit(MOST_LOWER)
-            .with_for_update(skip_locked=True)
-        )
-        return [_live(row) for row in await self._connection.execute(query)]
-
-    async def making_way(self, job: Job) -> Sequence[Live]:
-        """Those that were told to, for this job, and have not ended."""
-        query = sa.select(*_LIVE).where(attempts.c.preempted_for == job.id, attempts.c.phase.in_(LIVE))
-        return [_live(row) for row in await self._connection.execute(query)]
-
-    async def preempt(self, victim: Live, job: Job) -> None:
-        """Have it make way for the job: its own goes back into the queue, at the cost of no retry."""
-        of = _is(victim.project, victim.id)
-        stopped = sa.update(attempts).where(of, attempts.c.phase == AttemptPhase.RUNNING)
-        await self._connection.execute(stopped.values(stop_requested=True, preempted_for=job.id))
-        if not victim.begun:
-            await self.withdraw(await self.get(victim.project, victim.id))
 
     async def suspect(self, attempt: Attempt) -> None:
         """Note a silence, unless the runner has spoken since."""
@@ -355,16 +327,8 @@ class AttemptStore:
         return has_ended
 
 
-_LIVE = [attempts.c[name] for name in ("project", "id", "host", "priority", "phase", *TAKEN)]
-MOST_LOWER = 500
 LOOK_PAST = 50
 """Attempts that a host cannot hold, and looks past."""
-
-
-def _live(row: sa.Row[Any]) -> Live:
-    amount = Amount(*(row._mapping[name] for name in TAKEN))
-    return Live(row.project, row.id, row.host, row.priority, amount, row.phase == AttemptPhase.RUNNING)
-
 
 LOST_HINT = "Its host may be gone or overloaded."
 
@@ -379,6 +343,13 @@ def _excludes(host: str) -> sa.ColumnElement[bool]:
     earlier = attempts.alias()
     of = sa.and_(earlier.c.project == attempts.c.project, earlier.c.job_id == attempts.c.job_id)
     return sa.exists().where(of, earlier.c.host == host, earlier.c.reason == Reason.NODE_EXCLUDED)
+
+
+def _nodes() -> sa.ColumnElement[int]:
+    """How many nodes the job needs at least."""
+    nodes = jobs.c.spec["bundle"]["nodes"]
+    kind = sa.func.jsonb_typeof(nodes)
+    return sa.case((kind == "object", nodes["min"].as_integer()), (kind == "number", nodes.as_integer()), else_=1)
 
 
 def _is(project: str, attempt_id: uuid.UUID) -> sa.ColumnElement[bool]:
