@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -91,8 +91,9 @@ class Way:
     """How trainings are begun."""
 
     world: int
-    disturb: bool
+    disturb: bool = False
     """Forget the random states, as a checkpoint without them would."""
+    program: Callable[..., None] = train
 
 
 def fork(folder: Path, way: Way, rank: int, port: int, die_at: int | None) -> int:
@@ -104,7 +105,7 @@ def fork(folder: Path, way: Way, rank: int, port: int, die_at: int | None) -> in
     try:
         joined = {"RANK": str(rank), "WORLD_SIZE": str(way.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ.update(joined)
-        train(folder, joined, die_at, disturb=way.disturb)
+        way.program(folder, joined, die_at, disturb=way.disturb)
         code = 0
     finally:
         os._exit(code)
@@ -132,11 +133,12 @@ def outcome(folder: Path, way: Way, kills: list[tuple[int, int]]) -> Outcome:
     folder.mkdir(parents=True)
     found = Outcome(killed_at=[step for step, _ in kills])
     seen = 0
-    for step, victim in [*kills, (None, 0)]:
+    last: list[tuple[int | None, int]] = [(None, 0)]
+    for step, victim in [*kills, *last]:
         ended = attempt(folder, way, step, victim)
         if ended is not (step is None):
             raise SystemExit(f"A training that was to be killed at {step} ended by itself, or the other way round.")
-        lines = [json.loads(line) for line in (folder / LOSSES).read_text().splitlines()] if step != 1 or seen else []
+        lines = [json.loads(line) for line in (folder / LOSSES).read_text().splitlines()]
         if seen and lines[seen:]:
             found.repeated = max(found.repeated, lines[seen - 1][0] - lines[seen][0] + 1)
         seen = len(lines)

@@ -61,3 +61,14 @@ def test_told_to_stop_both_processes_of_torchrun_save_where_they_are_and_go_on_f
     done = subprocess.run([*command, "0"], env=torch_here.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "weights").read_text() == unbroken
+
+
+def test_four_processes_then_two_then_three_see_each_row_once_and_learn_as_much(tmp_path: Path) -> None:
+    """G21: each is killed in the middle of an epoch, for five seeds."""
+    command = [sys.executable, str(HERE / "elastic_training.py"), str(tmp_path)]
+    done = subprocess.run(command, env=torch_here.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert [it["seen"] for it in found] == [[{"1": 150}] * 4] * 5
+    for it in found:
+        assert it["elastic"] == pytest.approx(it["alone"], rel=0.02)
