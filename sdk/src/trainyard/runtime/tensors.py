@@ -1,6 +1,7 @@
 """For programs that use torch: processes that join, what makes a training exact, and one that goes on by itself."""
 
 import hashlib
+import os
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,11 +28,12 @@ class Torch:
 
     def join(self, backend: str | None = None, timeout: timedelta = TIMEOUT) -> None:
         """Meet the other processes that torchrun has started. One process alone has nobody to meet."""
+        cards = torch.cuda.device_count()
+        if cards:
+            torch.cuda.set_device(int(self._run.environment.get("LOCAL_RANK", "0")) % cards)
         distributed = import_module("torch.distributed")
         if self._run.world_size > 1 and not distributed.is_initialized():
-            distributed.init_process_group(
-                backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout
-            )
+            distributed.init_process_group(backend or ("nccl" if cards else "gloo"), timeout=timeout)
 
     def leave(self) -> None:
         """Say goodbye to them, at the end of the program."""
@@ -40,6 +42,7 @@ class Torch:
     def exact(self) -> None:
         """Seed all that is random, of each rank differently, and let the same job give the same weights."""
         seeded(self._run.seed, self._run.rank, 0)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, that library is not deterministic
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
 
