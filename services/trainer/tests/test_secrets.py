@@ -147,7 +147,7 @@ async def test_what_is_no_secret_is_refused_and_not_repeated(
 ) -> None:
     answer = await client.put(f"/v1/secrets/{name}", json=body)
     assert answer.status_code == 422
-    assert str(body.get("value", "?"))[:8] not in answer.text
+    assert "value" not in body or str(body["value"])[:8] not in answer.text
 
 
 async def test_projects_do_not_see_each_other_s_and_viewers_change_nothing(
