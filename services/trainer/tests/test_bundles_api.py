@@ -22,6 +22,7 @@ from kit.tables import blob_links
 from kit.testing import KeyFolder, client_of
 from trainer import bundling
 from trainer.domain.attempts import AttemptResult, Outcome
+from trainer.domain.rooms import Room
 from trainer.store.attempts import AttemptStore, Granted
 from trainer.store.jobs import JobStore
 from trainer.store.tables import bundles as bundles_table
@@ -151,14 +152,16 @@ async def test_bundles_go_that_nobody_uses_but_not_from_jobs_that_have_them(
     assert owners == [f"job:{job['id']}"]
 
 
-async def attempt_at(engine: AsyncEngine, job: dict[str, Any], host: str = "h1", number: int = 1) -> Granted | None:
+async def attempt_at(
+    engine: AsyncEngine, job: dict[str, Any], host: str = "h1", number: int = 1, room: Room | None = None
+) -> Granted | None:
     """An attempt at the job for that host, if it is let have it."""
     async with engine.begin() as connection:
         found = await JobStore(connection).get("blue", uuid.UUID(job["id"]))
         attempts = AttemptStore(connection)
         if (newest := await attempts.newest(found)) is None or newest.number < number:
             await attempts.queue(found, number)
-        return next(iter(await attempts.lease(host, 1, ttl=timedelta(seconds=20))), None)
+        return next(iter(await attempts.lease(host, 1, ttl=timedelta(seconds=20), room=room)), None)
 
 
 @pytest.fixture
@@ -214,3 +217,21 @@ async def test_a_host_that_was_excluded_is_given_the_job_no_more(
     await runner.post(f"/internal/v1/leases/{granted.attempt.id}/finish", json=body)
     assert await attempt_at(engine, job, number=2) is None
     assert await attempt_at(engine, job, "h2", number=2) is not None
+
+
+async def test_a_host_of_its_own_is_given_no_job_that_needs_several(
+    client: httpx2.AsyncClient, engine: AsyncEngine
+) -> None:
+    await put(client)
+    one = Room(cpu_millis=8000, free_cpu_millis=8000)
+    several: list[tuple[Any, bool]] = [
+        (1, True),
+        (2, False),
+        ({"min": 2, "max": 3}, False),
+        ({"min": 1, "max": 2}, True),
+    ]
+    for nodes, may in several:
+        job = (await client.post("/v1/jobs", json=BODY | {"nodes": nodes})).json()
+        assert (await attempt_at(engine, job, room=one) is not None) == may, nodes
+        if not may:
+            assert await attempt_at(engine, job) is not None

@@ -129,7 +129,7 @@ def command(spec: BundleSpec, python: str, port: int = PORT, *, nodes: bool = Fa
         return [python, spec.entrypoint, *spec.arguments]
     launcher = [python, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={spec.nproc}"]
     rendezvous = ["--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]
-    # By files, which the launcher reads line by line: what several write to one pipe is mixed up in the middle of lines.
+    # By files, which the launcher reads line by line: what several write to one pipe is mixed up within lines.
     return [*launcher, *rendezvous, "--tee=3", spec.entrypoint, *spec.arguments]
 
 
@@ -147,7 +147,7 @@ def bubblewrap(
     """The sandbox, as a command that the program's own follows.
 
     `present` is what of SYSTEM the host has, and whereto it leads if it is a link; `kernel` and `hidden` are what it
-    has of KERNEL and HIDDEN. The environment comes from the caller: arguments are for all to see.
+    has of these. The environment comes from the caller: arguments are for all to see.
     """
     places = inside()
     run = work / programs.RUN

@@ -34,6 +34,7 @@ from trainer.domain.leased import (
 from trainer.domain.rooms import Room, taken_into
 from trainer.store.jobs import JobStore
 from trainer.store.ledger import charged
+from trainer.store.placing import fits
 from trainer.store.shares import TAKEN, ShareStore, admission, given_back
 from trainer.store.tables import attempts, jobs
 
@@ -149,7 +150,7 @@ class AttemptStore:
             sa.select(attempts.c.project, attempts.c.id, attempts.c.cpu_millis, attempts.c.gpus)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
-            .where(~_excludes(host), sa.true() if room is None else _nodes() <= 1)  # a host with a room is one node
+            .where(fits(host, one_node=room is not None))
             .order_by(attempts.c.priority.desc(), attempts.c.created_at)
             .limit(limit if room is None else limit + LOOK_PAST)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
@@ -336,20 +337,6 @@ LOST_HINT = "Its host may be gone or overloaded."
 def digest_of(token: str) -> str:
     """What is kept of a token. It is random and long, so that one round of SHA-256 is enough."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _excludes(host: str) -> sa.ColumnElement[bool]:
-    """Whether an earlier attempt of the job has said that it is not to be tried on this host again."""
-    earlier = attempts.alias()
-    of = sa.and_(earlier.c.project == attempts.c.project, earlier.c.job_id == attempts.c.job_id)
-    return sa.exists().where(of, earlier.c.host == host, earlier.c.reason == Reason.NODE_EXCLUDED)
-
-
-def _nodes() -> sa.ColumnElement[int]:
-    """How many nodes the job needs at least."""
-    nodes = jobs.c.spec["bundle"]["nodes"]
-    kind = sa.func.jsonb_typeof(nodes)
-    return sa.case((kind == "object", nodes["min"].as_integer()), (kind == "number", nodes.as_integer()), else_=1)
 
 
 def _is(project: str, attempt_id: uuid.UUID) -> sa.ColumnElement[bool]:
