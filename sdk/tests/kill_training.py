@@ -81,7 +81,7 @@ def train(
             with (folder / LOSSES).open("a") as file:
                 file.write(json.dumps([batch.step, loss.item().hex()]) + "\n")
     if run.rank == 0:
-        content = b"".join(bytes(tensor.numpy()) for _, tensor in sorted(network.state_dict().items()))
+        content = b"".join(tensor.numpy().tobytes() for _, tensor in sorted(network.state_dict().items()))
         (folder / "weights").write_text(hashlib.sha256(content).hexdigest())
     run.torch.leave()
 

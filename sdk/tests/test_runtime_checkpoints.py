@@ -91,6 +91,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def rewrite(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
@@ -111,10 +116,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         it / "manifest.json", files=[{"path": "../x", "size": 1, "sha256": ""}], world_size=1
     ),
     "a manifest without end": lambda it: os.truncate(it / "manifest.json", 65 << 20),
-    "a folder in its place": lambda it: (
-        (it / "rank-0000.safetensors").unlink(),
-        (it / "rank-0000.safetensors").mkdir(),
-    ),
+    "a folder in its place": lambda it: put_folder(it / "rank-0000.safetensors"),
 }
 
 
