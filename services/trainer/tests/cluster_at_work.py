@@ -42,7 +42,7 @@ class Fault:
     """What goes wrong with the requests that it fits."""
 
     fits: Callable[[str, str, dict[str, str]], bool]
-    """Method, path, parameters."""
+    """Method, path, parameters; `agent` among these says who asks."""
     code: int = 500
     after: bool = False
     """Whether the request has its effect all the same: only the answer is lost."""
@@ -75,7 +75,7 @@ class FakeCluster:
         self._version = 100
         self._history: list[Happened] = []
         self._all: list[Happened] = []
-        self._oldest = 0
+        self._oldest = self._version
         self._changed = asyncio.Event()
         self._mute: set[int] = set()
         self._stale: int | None = None
@@ -127,6 +127,7 @@ class FakeCluster:
             return
         method, path = scope["method"], scope["path"]
         params = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        params |= {"agent": dict(scope["headers"]).get(b"user-agent", b"").decode()}
         body = b""
         while True:
             message = await receive()

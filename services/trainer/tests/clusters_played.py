@@ -51,6 +51,8 @@ class Player:
         self.collects = collects
         self.namespace = namespace
         self.cluster = Cluster(http, namespace)
+        self.runners = self.cluster
+        """As runners ask: on our own server, faults can tell them from the test."""
 
     async def job(self, grant: Grant) -> Object:
         return await self.cluster.get("Job", name_of(grant.attempt))
@@ -172,8 +174,15 @@ async def player_of(fake: FakeCluster) -> AsyncIterator[Player]:
     """On our own server."""
     async with served(fake) as url:
         config = KubeConfig.from_one(cluster=ClusterAt(server=url), user=User(token="of-a-test")).get()
-        async with client_adapter.AsyncClient(config, client_adapter.ConnectionParams(trust_env=False)) as http:
-            yield Player(http, "jobs")
+        params = client_adapter.ConnectionParams(trust_env=False)
+        async with (
+            client_adapter.AsyncClient(config, params) as http,
+            client_adapter.AsyncClient(config, params) as own,
+        ):
+            own.headers["user-agent"] = "runner"
+            player = Player(http, "jobs")
+            player.runners = Cluster(own, "jobs")
+            yield player
 
 
 @contextlib.asynccontextmanager

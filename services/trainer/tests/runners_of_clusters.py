@@ -58,7 +58,9 @@ class Giver(Boss):
         super().__init__()
         self.given: dict[str, Grant] = {}
 
-    async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
+    async def lease(
+        self, slots: int, holding: Collection[str], *, wait: timedelta, room: Any = None
+    ) -> Sequence[Grant]:
         over = {end["attempt"] for end in self.ends}
         forgotten = [each for each in self.given.values() if each.attempt not in {*holding, *over}]
         self.queue += [replace(each, fence=each.fence + 1) for each in forgotten]
@@ -67,9 +69,18 @@ class Giver(Boss):
         return given
 
     async def beat(self, grant: Grant) -> bool:
+        self._check_fence(grant)
+        return await super().beat(grant)
+
+    async def finish(self, grant: Grant, **said: Any) -> None:
+        self._check_fence(grant)
+        await super().finish(grant, **said)
+
+    def _check_fence(self, grant: Grant) -> None:
         if self.given[grant.attempt].fence != grant.fence:
             raise errors.Conflict("given to another runner")
-        return await super().beat(grant)
+        if grant.attempt in {end["attempt"] for end in self.ends}:
+            raise errors.Conflict("over")
 
 
 @dataclass
@@ -88,7 +99,7 @@ class Host:
 
     @property
     def cluster(self) -> Cluster:
-        return self.player.cluster
+        return self.player.runners
 
     def runner(self, holder: str = "one") -> Runner:
         boss: Any = self.boss
@@ -118,7 +129,7 @@ class Host:
 
     async def left(self) -> list[str]:
         """What is in the cluster of all attempts."""
-        found = [await self.cluster.list(kind, {HOST: self.site.host}) for kind in KINDS]
+        found = [await self.player.cluster.list(kind, {HOST: self.site.host}) for kind in KINDS]
         return [each["metadata"]["name"] for items, _ in found for each in items]
 
     async def nothing_is_left(self) -> None:
