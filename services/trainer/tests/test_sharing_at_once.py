@@ -16,7 +16,7 @@ from kit.ids import uuid7
 from kit.reconcile import first
 from kit.testing import DatabaseUrl
 from trainer import actions, admission
-from trainer.domain.jobs import Pinned, Reason, Why
+from trainer.domain.jobs import Job, Pinned, Reason, Why
 from trainer.domain.leased import AttemptPhase
 from trainer.domain.resources import Amount, Resources
 from trainer.domain.sharing import Quota
@@ -26,7 +26,7 @@ from trainer.store.jobs import JobStore
 from trainer.store.ledger import LedgerStore
 from trainer.store.shares import TAKEN, ShareStore
 
-SUBMITS, WORKERS, RUNNERS = 1000, 6, 2
+SUBMITS, WORKERS, RUNNERS = 1000, 4, 2
 POLL = 0.2
 ALL = (7500, 20 << 30, 5, 6)
 LIMITS = Quota(**dict(zip((*TAKEN, "jobs"), ALL, strict=True)))
@@ -110,21 +110,25 @@ class Crowd:
                 due = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
             for lease in due:
                 async with self._engine.begin() as connection:
-                    await self._look(connection, lease)
+                    waits = await self._look(connection, lease)
+                if waits is not None:
+                    await admission.look_again(self._engine, waits)
                 self._queued.set()
             if not due:
                 self._due.clear()
                 await first(self._due, seconds=POLL)
 
-    async def _look(self, connection: AsyncConnection, lease: leases.Lease) -> None:
+    async def _look(self, connection: AsyncConnection, lease: leases.Lease) -> Job | None:
+        """The job, if it waits behind others."""
         store = JobStore(connection)
         job = await store.find(lease.project, lease.id)
         assert job is not None
         attempt = await AttemptStore(connection).newest(job)
         if attempt is None or attempt.phase in {AttemptPhase.STOPPED, AttemptPhase.WITHDRAWN}:
-            await admission.admit(connection, lease, job, attempt)
-        else:
-            await store.record(lease, job, due_in=None)
+            turn = await admission.admit(connection, lease, job, attempt)
+            return job if turn is admission.Turn.BEHIND else None
+        await store.record(lease, job, due_in=None)
+        return None
 
     async def work(self, host: str) -> None:
         while self._over < SUBMITS:

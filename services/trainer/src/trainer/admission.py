@@ -1,5 +1,6 @@
 """Who is let in, who waits, and who makes way: what a reconciler does about a job's share of what there is."""
 
+import enum
 import logging
 from datetime import timedelta
 
@@ -30,29 +31,47 @@ PREEMPTED = Counter(
 )
 
 
-async def admit(connection: AsyncConnection, lease: leases.Lease, job: Job, attempt: Attempt | None) -> bool:
-    """Queue the job's next attempt, or have it wait for its project's quota. Says whether it was queued."""
+class Turn(enum.Enum):
+    """Where a job stands at the door."""
+
+    IN = "its attempt is queued"
+    NEXT = "it waits for room, or for nothing that comes by itself"
+    BEHIND = "it waits behind others"
+
+
+async def admit(connection: AsyncConnection, lease: leases.Lease, job: Job, attempt: Attempt | None) -> Turn:
+    """Queue the job's next attempt, or have it wait for its project's quota."""
     store, shares = JobStore(connection), ShareStore(connection)
     number = 1 if attempt is None else attempt.number + 1
     made_way = attempt is not None and attempt.why.reason is Reason.PREEMPTED
     why = MADE_WAY if made_way else QUEUED
     if not await store.record(lease, job, due_in=steps.PATIENCE, why=why, waits=True, attempt=number):
-        return False
-    if await AttemptStore(connection).queue(job, number) is not None:
+        return Turn.NEXT  # somebody else looks at it by now
+    # Who comes after others waits behind them, and takes no turn at the project's row: a crowd would stand there.
+    ahead = await shares.ahead(job)
+    if not ahead and await AttemptStore(connection).queue(job, number) is not None:
         if await shares.leave(job):
             await let_next_in(connection, job.project)
         await leases.hint(connection, RUNNERS)
-        return True
-    why, has_room = await _wait(connection, job)
+        return Turn.IN
+    why, has_room = await _wait(connection, job, ahead)
     due_in = timedelta(0) if has_room else LOOK_AGAIN
     await store.record(lease, job, due_in=due_in, why=why, attempt=job.attempt)
-    return False
+    return Turn.BEHIND if ahead else Turn.NEXT
 
 
-async def _wait(connection: AsyncConnection, job: Job) -> tuple[Why, bool]:
+async def look_again(engine: AsyncEngine, job: Job) -> None:
+    """Of a job that waits behind others: these may have been let in before they could see it, and wake it."""
+    async with engine.begin() as connection:
+        if not await ShareStore(connection).ahead(job):
+            await let_next_in(connection, job.project)
+
+
+async def _wait(connection: AsyncConnection, job: Job, ahead: int) -> tuple[Why, bool]:
     """Why it waits, from now on or still; and whether others have made room for it already."""
     shares = ShareStore(connection)
-    standing, ahead = await shares.standing(job.project), await shares.ahead(job)
+    standing = await shares.standing(job.project, if_needed=True)
+    ahead = ahead or await shares.ahead(job)
     why = sharing.why_waiting(standing, job.spec.asks, ahead)
     if why.reason is Reason.QUOTA_EXCEEDED:  # nobody waits for it
         await shares.leave(job)

@@ -156,7 +156,9 @@ class Reconciler:
             return
         failpoint("trainer.attempt_queued.before_commit")
         async with self._engine.begin() as connection:
-            await admission.admit(connection, lease, job, attempt)
+            turn = await admission.admit(connection, lease, job, attempt)
+        if turn is admission.Turn.BEHIND:
+            await admission.look_again(self._engine, job)
         failpoint("trainer.attempt_queued.after_commit")
 
     async def _register(self, lease: leases.Lease, job: Job, attempt: Attempt) -> None:

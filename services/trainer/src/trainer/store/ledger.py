@@ -53,7 +53,8 @@ class LedgerStore:
 
 
 def _took(row: sa.Row[Any]) -> Took:
-    return Took(str(row.name), *(float(row._mapping[each]) for each in SUMS[:3]), int(row.attempts))
+    took = {each: float(row._mapping[each]) for each in SUMS[:3]}
+    return Took(str(row.name), took["core_seconds"], took["gib_seconds"], took["gpu_seconds"], int(row.attempts))
 
 
 def _all(project: str, first: date, last: date | None) -> sa.Subquery:

@@ -32,23 +32,31 @@ class ShareStore:
 
     async def lock(self, project: str) -> Standing:
         """What the project has, and nobody changes it until the transaction ends."""
-        # Nothing is locked by this while there is a row, as there is from the project's first attempt on.
-        await self._connection.execute(pg.insert(quotas).values(project=project).on_conflict_do_nothing())
-        await self._connection.execute(sa.select(quotas.c.project).where(_of(project)).with_for_update())
-        return await self.standing(project, if_needed=True)
+        row = (await self._connection.execute(_row(project).with_for_update())).one_or_none()
+        if row is None:  # its first attempt
+            await self._connection.execute(pg.insert(quotas).values(project=project).on_conflict_do_nothing())
+            row = (await self._connection.execute(_row(project).with_for_update())).one()
+        return await self._standing(row, if_needed=True)
 
     async def standing(self, project: str, *, if_needed: bool = False) -> Standing:
         """What the project may have, what it takes, and what it has spent; `if_needed`: only if it has a budget."""
-        row = (await self._connection.execute(sa.select(quotas, NOW.label("now")).where(_of(project)))).one_or_none()
-        if row is None:
-            return Standing(project=project)
-        quota = quota_of(row._mapping)
+        row = (await self._connection.execute(_row(project))).one_or_none()
+        return Standing(project=project) if row is None else await self._standing(row, if_needed=if_needed)
+
+    async def _standing(self, row: sa.Row[Any], *, if_needed: bool) -> Standing:
+        quota = quota_of(dict(row._mapping))
         since, until = period_of(row.now, quota.period)
         needed = quota.core_hours is not None or not if_needed
-        spent = await LedgerStore(self._connection).core_seconds(project, since) if needed else 0
+        spent = await LedgerStore(self._connection).core_seconds(row.project, since) if needed else 0
         used = Amount(*(row._mapping[f"used_{name}"] for name in TAKEN))
         return Standing(
-            project=project, quota=quota, used=used, jobs=row.used_jobs, core_seconds=spent, since=since, until=until
+            project=row.project,
+            quota=quota,
+            used=used,
+            jobs=row.used_jobs,
+            core_seconds=spent,
+            since=since,
+            until=until,
         )
 
     async def put(self, project: str, quota: Quota) -> None:
@@ -108,6 +116,10 @@ class ShareStore:
 
 def _of(project: str) -> sa.ColumnElement[bool]:
     return quotas.c.project == project
+
+
+def _row(project: str) -> sa.Select[Any]:
+    return sa.select(quotas, NOW.label("now")).where(_of(project))
 
 
 def _waiting(project: str) -> sa.FromClause:
