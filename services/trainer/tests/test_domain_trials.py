@@ -26,6 +26,7 @@ from trainer.domain.sweeps import (
     Objective,
     Sweep,
     SweepPhase,
+    SweepSpec,
     Trial,
     TrialPhase,
     best_of,
@@ -38,7 +39,7 @@ BUNDLE = BundleSpec(bundle="sha256:" + "b" * 64, entrypoint="train.py", paramete
 
 
 def sweep_of(**given: Any) -> Sweep:
-    spec = {name: given.pop(name) for name in list(given) if name not in Sweep.__dataclass_fields__}
+    spec = {name: given.pop(name) for name in list(given) if name in SweepSpec.__dataclass_fields__}
     values = {"id": uuid7(), "project": "blue", "subject": "ada", "asked": ASKED, "created_at": NOW}
     return Sweep(spec=sweep_spec_of(**spec), **values | given)
 

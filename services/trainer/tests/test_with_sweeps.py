@@ -10,6 +10,7 @@ from trainers_at_work import FEATURES, QUICK, Json, Trainer, until
 
 LOOSE = timedelta(seconds=180)
 POINTS = ("trainer.sweep_recorded.before_commit", "trainer.sweep_recorded.after_commit")
+NONE: Json = {"status": {"phase": "running"}, "counts": {"succeeded": 0}}
 SWEEP: dict[str, Any] = {
     "job": {
         "dataset": "flights@3",
@@ -38,23 +39,26 @@ def test_a_sweep_outlives_kills_and_its_best_becomes_a_model_version(
     monkeypatch.setenv("TRAINYARD_FAILPOINTS", ",".join(f"{name}=kill" for name in POINTS))
     monkeypatch.setenv("TRAINYARD_FAILPOINTS_DIR", str(fired))
     trainer.start()
-    id = trainer.http.post("/v1/sweeps", json=SWEEP).json()["id"]
 
-    def look() -> Json:
-        """The sweep. A trainer that has died is started again."""
+    def ask(verb: str, path: str, **given: Any) -> Json | None:
+        """None: the trainer has died, and is started again, or does not answer yet."""
         if trainer.processes["all"].poll() is not None:
-            trainer.start("all")
+            trainer.start("all", waits=False)
         try:
-            return cast(Json, trainer.http.get(f"/v1/sweeps/{id}").json())
+            answer = trainer.http.request(verb, path, **given)
         except httpx2.TransportError:
-            return {"status": {"phase": "running"}, "counts": {"succeeded": 0}}
+            return None
+        return cast(Json, answer.json()) if answer.is_success else None
 
-    until(lambda: look()["counts"]["succeeded"] >= 2, LOOSE)
+    key = {"idempotency-key": "the sweep"}
+    id = (until(lambda: ask("POST", "/v1/sweeps", json=SWEEP, headers=key), LOOSE) or {})["id"]
+
+    until(lambda: (ask("GET", f"/v1/sweeps/{id}") or NONE)["counts"]["succeeded"] >= 2, LOOSE)
     trainer.kill("all")
     trainer.start("all")
-    until(lambda: look()["status"]["phase"] != "running", LOOSE)
+    until(lambda: (ask("GET", f"/v1/sweeps/{id}") or NONE)["status"]["phase"] != "running", LOOSE)
     assert {path.stem for path in fired.iterdir()} == set(POINTS)
-    sweep = look()
+    sweep = ask("GET", f"/v1/sweeps/{id}") or NONE
     assert sweep["status"]["phase"] == "succeeded", sweep
     assert [trial["number"] for trial in sweep["trials"]] == list(range(6))
     assert {trial["phase"] for trial in sweep["trials"]} == {"succeeded"}

@@ -23,7 +23,8 @@ class Pruning:
 
     def step_of(self, rung: int) -> int:
         """Where that rung is; they count from 0."""
-        return self.first * int(self.reduction) ** rung
+        step: int = self.first * self.reduction**rung
+        return step
 
 
 @dataclass(frozen=True)

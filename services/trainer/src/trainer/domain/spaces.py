@@ -156,7 +156,7 @@ def highest(values: Whole | Real) -> Any:
 def point(space: Space, number: int) -> dict[str, Any]:
     """The grid's point of that number; the last of the parameters changes first."""
     chosen: dict[str, Any] = {}
-    for name, values in reversed(space.items()):
+    for name, values in reversed(list(space.items())):
         size = _size(values)
         assert size is not None
         number, index = divmod(number, size)

@@ -194,7 +194,7 @@ class SweepStore:
         """The newest report of the furthest step."""
         query = _reports(project, job_id, metric).order_by(points.c.step.desc(), points.c.id.desc()).limit(1)
         row = (await self._connection.execute(query)).one_or_none()
-        return None if row is None else Reached(*row)
+        return None if row is None else Reached(row.step, row.value)
 
     async def reached(
         self, project: str, job_id: uuid.UUID, metric: str, rule: Pruning, *, judged: int
@@ -212,7 +212,7 @@ class SweepStore:
             ).one_or_none()
             if row is None:
                 break
-            found.append(Reached(*row))
+            found.append(Reached(row.step, row.value))
         return tuple(found)
 
     async def now(self) -> datetime:
