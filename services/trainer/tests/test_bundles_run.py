@@ -192,6 +192,7 @@ async def test_nothing_outside_is_seen_and_nothing_inside_outlives_it(
     print(tried(lambda: socket.create_connection(("127.0.0.1", {port}), 2)))
     print(sorted(name for name in os.environ if "TRAINER" in name or "secret" in os.environ[name]))
     print(tried(lambda: open("/trainyard/bundle/train.py", "a")), tried(lambda: open("/etc/passwd", "a")))
+    print(tried(lambda: open("/dev/x", "w")), tried(lambda: open("/dev/shm/x", "w").name))
     print(tried(lambda: open("/usr/x", "w")), tried(lambda: open("/x", "w")), tried(lambda: open("/etc/shadow").read()))
     print(len([name for name in os.listdir("/proc") if name.isdigit()]) < 6, os.getuid(), socket.gethostname())
     print(tried(lambda: open("/proc/sys/kernel/core_pattern", "a")))
@@ -202,10 +203,10 @@ async def test_nothing_outside_is_seen_and_nothing_inside_outlives_it(
     """
     end = await run_bundle(host, boss, text)
     assert end["outcome"] == "succeeded", end
-    read, connected, variables, bundle, usr, processes, kernel, namespaces = attempt.lines
+    read, connected, variables, bundle, devices, usr, processes, kernel, namespaces = attempt.lines
     assert read == "FileNotFoundError"
     assert connected == "ConnectionRefusedError"
-    assert variables == "[]"
+    assert (variables, devices) == ("[]", "OSError /dev/shm/x")
     assert set(f"{bundle} {usr}".split()) <= {"OSError", "PermissionError", "FileNotFoundError"}
     assert (processes, kernel, namespaces) == ("True 1000 trainyard", "OSError", "True")
     assert not runs("sleep 61.5")
@@ -379,3 +380,18 @@ async def test_several_processes_find_each_other_in_the_sandbox(host: Host, boss
     assert sorted(line for line in attempt.lines if " all " in line) == ["[0] all 1.0 2", "[1] all 1.0 2"]
     end = await run_bundle(host, boss, text, nproc=2, memory=4 << 30, parameters={"fail": 1})
     assert (end["reason"], end["message"].split("\n")[0]) == ("user-error", "ValueError: rank 1 cannot")
+
+
+async def test_what_hides_in_folders_is_found_and_removed(host: Host, boss: Boss) -> None:
+    host.bundles = wardens_of(disk=1 << 30)
+    text = """
+    os.chdir(run["outputs"])
+    os.makedirs("closed/within"); os.chmod("closed", 0)
+    for _ in range(1500):
+        os.mkdir("ddddd"); os.chdir("ddddd")
+    print("deep", flush=True)
+    time.sleep(60)
+    """
+    grant = bundle_grant(boss, program_of(text))
+    assert (await run_grant(host, boss, grant))["reason"] == "disk-full"
+    assert not host.home.folder_of(grant).exists()

@@ -171,7 +171,7 @@ def bubblewrap(
         *("--ro-bind", str(run / programs.RUN_FILE), places.run_file),
         *("--bind", str(run / programs.OUTPUTS), places.outputs),
         *("--bind", socket, places.socket),
-        *("--remount-ro", "/", "--chdir", places.bundle, "--"),
+        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", places.bundle, "--"),
     ]
 
 

@@ -38,8 +38,6 @@ POISON = 3
 """Runners that have ended with the attempt, after which it is what ends them …"""
 WELL = 30
 """… unless so many heartbeats went well since."""
-SPARE = 256 << 20
-"""Bytes for a warden."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 LOST = (errors.NotFound, errors.Conflict)
 
@@ -81,15 +79,6 @@ class Attending:
     def grant(self) -> Grant:
         """What was granted."""
         return self._record.grant
-
-    @property
-    def _allowed(self) -> int:
-        """Bytes in memory of all. A warden sees to that itself, more exactly, and says how much it was."""
-        return (
-            2 * self._rules.bundles.memory_of(self.grant, self._rules.memory) + SPARE
-            if self.grant.is_bundle
-            else self._rules.memory
-        )
 
     def leave(self) -> None:
         """End the program, say so if there is time, and leave the rest to the next runner."""
@@ -195,7 +184,8 @@ class Attending:
         loop = asyncio.get_running_loop()
         kill_at: float | None = None
         while self._processes.alive():
-            if self._processes.resident() > self._allowed:
+            # A warden sees to that by itself: it knows what of it is shared, and says how much it was.
+            if not self.grant.is_bundle and self._processes.resident() > self._rules.memory:
                 self._note(ended_for="memory")
                 self._processes.kill()
             elif self._stop.is_set() and kill_at is None:

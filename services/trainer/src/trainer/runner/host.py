@@ -8,10 +8,12 @@
 <folder>/jobs/<id>/checkpoints/    what a bundle's next attempt on this host goes on from
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import Sequence
@@ -93,7 +95,7 @@ class Home:
             try:
                 found.append(Record.from_json(json.loads((folder / RECORD).read_text())))
             except (OSError, ValueError, TypeError, KeyError):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
         return found
 
     def save(self, record: Record) -> None:
@@ -106,7 +108,7 @@ class Home:
         """Remove everything of an attempt. Its processes have ended."""
         folder = self.folder_of(grant)
         (folder / RECORD).unlink(missing_ok=True)  # first: half a folder is nobody's
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
     def folder_of(self, grant: Grant) -> Path:
         return self._attempts / str(uuid.UUID(grant.attempt))
@@ -117,20 +119,29 @@ class Home:
 
     def forget_job(self, grant: Grant) -> None:
         """Remove what the job kept for another attempt."""
-        shutil.rmtree(self._jobs / str(uuid.UUID(grant.job)), ignore_errors=True)
+        remove(self._jobs / str(uuid.UUID(grant.job)))
 
     def forget_jobs(self, age: float) -> None:
         """Remove what jobs kept that nobody has come back to for so many seconds."""
         known = {record.grant.job for record in self.records()}
         for folder in self._jobs.iterdir():
             if folder.name not in known and folder.stat().st_mtime < time.time() - age:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
 
     def work_of(self, grant: Grant) -> Path:
         return self.folder_of(grant) / "work"
 
     def output_of(self, grant: Grant) -> Path:
         return self.folder_of(grant) / "output"
+
+
+def remove(folder: Path) -> None:
+    """A folder in which a stranger could write: folders of it may be closed, or deeper than Python goes."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for command in (["chmod", "-R", "u+rwX", str(folder)], ["rm", "-rf", str(folder)]):
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603 - a path of ours
 
 
 def write_private(path: Path, text: str) -> None:

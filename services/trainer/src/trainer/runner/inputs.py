@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from trainer.clients.ingest import IngestClient, ShardSeen
 from trainer.domain.attempts import JOB_FILE, AttemptJob, Shard
 from trainer.domain.grants import Grant
 from trainer.domain.jobs import Pinned
-from trainer.runner.host import write_private
+from trainer.runner.host import remove, write_private
 
 FOLDER = "inputs"
 
@@ -36,7 +35,7 @@ async def fetch(ingest: IngestClient, grant: Grant, work: Path) -> Sequence[Shar
 
 
 def _clear(work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)
+    remove(work)
     work.mkdir(mode=0o700)
     (work / FOLDER).mkdir()
 

@@ -4,7 +4,7 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from trainer.domain import programs
@@ -113,7 +113,7 @@ class Hearing:
                     self._noted = time.monotonic()
                     self.reporter.log("info", f"The checkpoint of step {step} is written.")
 
-    def _note(self, step: int, values: "dict[str, float]") -> None:
+    def _note(self, step: int, values: Mapping[str, float]) -> None:
         assert self.reporter is not None
         for name, value in values.items():
             if name in self.last or len(self.last) < MAX_LAST:

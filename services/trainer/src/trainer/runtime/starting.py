@@ -15,7 +15,6 @@ from pathlib import Path
 
 from trainer.domain import programs, sandboxes
 from trainer.domain.programs import Ending, Told
-from trainer.runtime import trees
 
 _PR_SET_PDEATHSIG = 1
 SHELL = 128
@@ -65,7 +64,6 @@ class Started:
             select.select([self._first_descriptor], [], [], SOON)
             os.close(self._first_descriptor)
             self._first_descriptor = None
-        trees.end_all(os.getpid())
 
     def exit_code(self) -> int:
         """How the program ended; below zero, the signal."""

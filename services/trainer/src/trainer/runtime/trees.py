@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = resource.getpagesize()
-PATIENCE = 5.0
+PATIENCE, PAUSE = 5.0, 0.005
+DEEPEST = 3000
+"""Characters of a path. What lies deeper is too deep to be looked at by its name."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -87,10 +89,12 @@ def end_all(me: int) -> None:
                 pass
         except ChildProcessError:
             return
+        time.sleep(PAUSE)
 
 
 def used(folders: list[str], most: int) -> int:
-    """Bytes on the disk below these folders, links not followed; no further than to `most`."""
+    """Bytes on the disk below these folders, links not followed; no further than to `most`, which is passed where
+    folders hide in folders."""
     total, waiting = 0, list(folders)
     while waiting and total <= most:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as found:
@@ -98,5 +102,6 @@ def used(folders: list[str], most: int) -> int:
                 with contextlib.suppress(OSError):
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
+                        total += (most + 1) * (len(entry.path) > DEEPEST)
                         waiting.append(entry.path)
     return total

@@ -55,11 +55,16 @@ log = logging.getLogger(__name__)
 class Warden:
     """Of one program."""
 
-    def __init__(self, work: Path, told: Told, report: Callable[[], "Reporter"]) -> None:
-        """`report` makes who sends things to the trainer, once the program is on its way: that takes a while."""
+    def __init__(
+        self, work: Path, told: Told, report: Callable[[], "Reporter"], sweep: Callable[[], None] = lambda: None
+    ) -> None:
+        """`report` makes who sends things to the trainer, once the program is on its way: that takes a while. `sweep`
+        ends what a program without a sandbox has left behind.
+        """
         self._work = work
         self._told = told
         self._report = report
+        self._sweep = sweep
         self._selector = selectors.DefaultSelector()
         self._end = Ending(code=0, memory_bytes=told.memory_bytes, disk_bytes=told.disk_bytes)
         self._lines: deque[str] = deque(maxlen=programs.TAIL)
@@ -75,7 +80,6 @@ class Warden:
     def run(self) -> AttemptResult:
         """To the program's end."""
         wake = self._hear_signals()
-        trees.be_reaper()
         with tempfile.TemporaryDirectory(prefix="ty-") as folder:
             hearing = Hearing(f"{folder}/{programs.SOCKET}", self._selector, self._fail)
             try:
@@ -156,6 +160,7 @@ class Warden:
     def _kill(self) -> None:
         if self._started is not None:
             self._started.kill()
+            self._sweep()
 
     def _read(self) -> bool:
         """What the program has printed. False: there is nothing more for now."""
@@ -245,7 +250,8 @@ def main(folder: Path) -> Exit:
         return reporters[0]
 
     try:
-        result = Warden(folder, told, report).run()
+        trees.be_reaper()
+        result = Warden(folder, told, report, lambda: trees.end_all(os.getpid())).run()
     except Exception as exc:
         log.exception("the warden failed")
         result = AttemptResult(outcome=Outcome.PLATFORM_ERROR, message=f"{type(exc).__name__}: {exc}"[:2000])
