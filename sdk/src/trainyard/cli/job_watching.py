@@ -80,8 +80,8 @@ class Seen:
         fraction = progress.get("fraction")
         if isinstance(fraction, (int, float)) and self._began is None:
             self._began = (now, fraction)
-        parts = [("job ", ""), (self.job.id, "dim"), (" ", ""), state(self.job.phase)]
-        line = Text.assemble(*parts, "  ", self.job.status.message or str(progress.get("stage") or ""))
+        said = self.job.status.message or str(progress.get("stage") or "")
+        line = Text.assemble("job ", (self.job.id, "dim"), " ", state(self.job.phase), "  ", said)
         rows: list[RenderableType] = [line]
         if isinstance(fraction, (int, float)) and self._began is not None:
             since, first = self._began

@@ -148,7 +148,7 @@ class _Budget:
 class _Unpacked(io.RawIOBase):
     """The bytes of a tar as they are unpacked: forward only, counted, and in pieces."""
 
-    def __init__(self, packed: IO[bytes], budget: _Budget) -> None:
+    def __init__(self, packed: gzip.GzipFile, budget: _Budget) -> None:
         self._packed = packed
         self._budget = budget
         self._at = 0
@@ -198,7 +198,7 @@ def _tar_members(archive: IO[bytes], head: bytes, budget: _Budget) -> Iterator[M
 
 def _each(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := tar.next()) is not None:
-        tar.members.clear()  # a list of all would be kept otherwise
+        tar.members.clear()  # type: ignore[attr-defined]  # a list of all would be kept otherwise
         yield info
 
 

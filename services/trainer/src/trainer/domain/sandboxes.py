@@ -58,8 +58,14 @@ class Places:
 
 def inside() -> Places:
     """In the sandbox."""
-    names = (programs.BUNDLE, programs.INPUTS, programs.RUN, "checkpoints", f"{programs.RUN}/{programs.SOCKET}")
-    return Places(*(f"{ROOT}/{name}" for name in names), temporary="/tmp")  # noqa: S108 - of the sandbox
+    return Places(
+        bundle=f"{ROOT}/{programs.BUNDLE}",
+        inputs=f"{ROOT}/{programs.INPUTS}",
+        run=f"{ROOT}/{programs.RUN}",
+        checkpoints=f"{ROOT}/checkpoints",
+        socket=f"{ROOT}/{programs.RUN}/{programs.SOCKET}",
+        temporary="/tmp",  # noqa: S108 - of the sandbox
+    )
 
 
 def outside(work: Path, checkpoints: str, socket: str) -> Places:
@@ -179,7 +185,7 @@ def folders_of(folders: Sequence[str]) -> list[str]:
     """Those that are not part of another one, nor of the system's."""
     chosen = list[PurePosixPath]()
     for folder in sorted({PurePosixPath(each) for each in folders}, key=lambda each: len(each.parts)):
-        if not any(folder.is_relative_to(other) for other in (*chosen, *SYSTEM)):
+        if not any(folder.is_relative_to(str(other)) for other in (*chosen, *SYSTEM)):
             chosen.append(folder)
     return [str(folder) for folder in chosen]
 

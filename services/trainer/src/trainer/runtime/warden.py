@@ -180,7 +180,7 @@ class Warden:
         return True
 
     def _unlisten(self) -> None:
-        if self._out in self._selector.get_map():
+        if self._out is not None and self._out in self._selector.get_map():
             self._selector.unregister(self._out)
 
     def _resume(self, now: float) -> None:
