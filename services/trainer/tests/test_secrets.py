@@ -198,7 +198,7 @@ async def test_the_runner_of_a_live_attempt_is_told_and_nobody_else(
     told = await runner.post(path, json={"fence": granted.attempt.fence})
     assert told.json() == {"secrets": {"token": VALUE}}
     assert (await runner.post(path, json={"fence": granted.attempt.fence + 1})).json()["code"] == "stale-fence"
-    assert (await client.post(path, json={"fence": granted.attempt.fence})).status_code == 403
+    assert (await client.post(path, json={"fence": granted.attempt.fence})).status_code == 404
     await client.delete("/v1/secrets/token")
     gone = await runner.post(path, json={"fence": granted.attempt.fence})
     assert (gone.status_code, gone.json()["code"]) == (422, "secret-missing")

@@ -39,7 +39,7 @@ async def test_a_program_finds_its_secret_and_nobody_finds_it_in_its_log(
 ) -> None:
     boss.known["s3.token"] = value
     end = await end_of(host, boss, PROGRAM)
-    assert end["outcome"] == "user-error"
+    assert end["outcome"] == "failed"
     written = "\n".join([*attempt.lines, *boss.said, str(end)])
     assert HIDDEN in written
     assert str(len(value)) in attempt.lines
