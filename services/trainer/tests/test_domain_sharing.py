@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainer.domain.jobs import Reason
+from trainer.domain.jobs import Reason, Why
+from trainer.domain.leased import AttemptPhase, Ending, made_way
 from trainer.domain.resources import Amount, QuantityInvalid, Resources, bytes_of
 from trainer.domain.sharing import (
     Live,
@@ -99,6 +100,11 @@ def test_what_makes_way_on_a_host_makes_room_on_that_host() -> None:
     large = live("h3", -2, cpu=4000)
     assert victims_on_a_host(asked, [large, one, other]) == [large], "the least important of all"
     assert victims_on_a_host(Amount(1, 1, 1), [large]) == []
+
+
+def test_an_attempt_that_succeeded_before_it_could_make_way_has_succeeded() -> None:
+    assert made_way(Ending(AttemptPhase.SUCCEEDED)) == Ending(AttemptPhase.SUCCEEDED)
+    assert made_way(Ending(AttemptPhase.FAILED, Why(Reason.CRASHED))).phase is AttemptPhase.STOPPED
 
 
 def test_why_a_job_waits_is_said_in_numbers() -> None:

@@ -231,6 +231,9 @@ async def test_an_attempt_that_no_runner_takes_has_a_less_important_one_make_way
     await turn(engine, worker)
     assert not (await newest(engine, other)).stop_requested, "one is about to make way already"
     await fail(engine, victim, CRASH)
+    await pass_time(engine, steps.LOOK)
+    await turn(engine, worker)
+    assert not (await newest(engine, other)).stop_requested, "it waits for something else than room"
     await begin(engine, high)
 
 
