@@ -33,6 +33,7 @@ LIMITS = Quota(**dict(zip((*TAKEN, "jobs"), ALL, strict=True)))
 OVER = Why(Reason.USER_ERROR, "It is over.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [4])
 async def test_a_thousand_jobs_at_once_never_take_more_than_their_quota(
     engine: AsyncEngine, database_url: DatabaseUrl, seed: int
