@@ -105,6 +105,11 @@ def test_paths_that_lead_elsewhere_are_refused(make: Callable[..., bytes], path:
         look(make((path, b"")))
 
 
+def test_a_path_that_is_no_text_is_refused() -> None:
+    with pytest.raises(BundleInvalid, match="UTF-8"):
+        look(tar_of(("a\udcff", b"")))
+
+
 @pytest.mark.parametrize("make", [tar_of, zip_of])
 def test_folders_that_lead_elsewhere_are_refused_too(make: Callable[..., bytes]) -> None:
     folder = special(tarfile.DIRTYPE, "../x") if make is tar_of else ("../x/", b"")
@@ -214,3 +219,17 @@ def test_a_file_is_as_long_as_the_archive_says() -> None:
         archive[archive.find(signature) + offset] = 4
     with pytest.raises(BundleInvalid):
         look(bytes(archive))
+
+
+def test_a_tar_is_read_forward_only() -> None:
+    packed = gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(bytes(1000))), mode="rb")
+    unpacked = archives._Unpacked(packed, archives._Budget(1 << 20))
+    assert unpacked.seek(500) == unpacked.tell() == 500
+    with pytest.raises(BundleInvalid, match="leads back"):
+        unpacked.seek(100)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_member_has_the_bytes_that_it_says(size: int) -> None:
+    with pytest.raises(BundleInvalid, match="not as long"):
+        archives._copy(archives.Member("a", False, size, io.BytesIO(b"abc")), None, None)

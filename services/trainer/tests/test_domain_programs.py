@@ -2,14 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from makers import attempt_of, job_of, result_of
 
 from trainer.domain import sandboxes
 from trainer.domain.attempts import Outcome
 from trainer.domain.bundles import Action, BundleSpec, LogPolicy
+from trainer.domain.grants import Grant
+from trainer.domain.jobs import JobSpec
+from trainer.domain.manifests import manifest_of
 from trainer.domain.programs import (
     Checkpoint,
     Ending,
@@ -210,3 +215,22 @@ def test_a_spec_comes_back_with_its_nodes() -> None:
         spec = BundleSpec.from_json(SPEC | {"nodes": nodes, "log_policies": [{"pattern": "x", "action": "fail"}]})
         assert spec.to_json()["nodes"] == nodes
         assert BundleSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_what_a_runner_and_the_registry_are_told_of_a_bundle() -> None:
+    spec = JobSpec(bundle=BundleSpec.from_json(SPEC | {"nodes": 3}), model="digits")
+    work = spec.work
+    assert (work["kind"], work["register"], work["resources"]["cpu"]) == ("bundle", True, 1)
+    assert spec.asks.cpu_millis == 3000
+    result = result_of([("onnx", "m.onnx", "sha256:" + "a" * 64, 7)])
+    assert result.model is not None
+    result = replace(result, model=replace(result.model, twin={}, task="tensors"))
+    job = job_of(spec=spec)
+    manifest = manifest_of(job, attempt_of(job, result=result))
+    assert (manifest["task"], manifest["twin"], manifest["formats"][0]["origin"]) == ("tensors", None, "user")
+    assert "dataset" not in manifest["lineage"]
+    grant = Grant(**dict.fromkeys(("attempt", "project", "job", "token", "subject"), "x"), **GIVEN, spec=work)
+    assert (grant.pinned, grant.is_bundle, grant.bundle) == (None, True, spec.bundle)
+
+
+GIVEN: dict[str, Any] = {"number": 1, "fence": 1, "dataset": None, "dataset_digest": None}
