@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -9,10 +10,9 @@ from trainyard.runtime.mistakes import CannotResume
 from trainyard.runtime.orders import Batch, Order, part_of, permutation
 
 
-def ordered(rows: int, world_size: int, **known: int) -> list[Order]:
-    return [
-        Order(rows, rank=rank, world_size=world_size, **{"batch": 8, "seed": 3, **known}) for rank in range(world_size)
-    ]
+def ordered(rows: int, world_size: int, **known: Any) -> list[Order]:
+    said: dict[str, Any] = {"batch": 8, "seed": 3, **known}
+    return [Order(rows, rank=rank, world_size=world_size, **said) for rank in range(world_size)]
 
 
 def seen(batches: list[Batch]) -> list[int]:
@@ -67,7 +67,7 @@ def test_with_another_number_of_processes_no_row_is_lost_and_none_repeated() -> 
 
 
 def test_it_goes_on_in_the_middle_as_if_nothing_had_been() -> None:
-    whole = list(*ordered(50, 1, epochs=3))
+    whole: list[Batch] = list(*ordered(50, 1, epochs=3))
     for done in (0, 3, 7, 10, 20):
         (order,) = ordered(50, 1, epochs=3)
         at = whole[done - 1] if done else Batch(0, 0, 0, [], 0, False)
@@ -95,9 +95,10 @@ def test_another_order_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"batch": 0}, {"rank": 1}, {"epochs": -1}])
-def test_what_is_no_order_is_refused(wrong: dict[str, int]) -> None:
+def test_what_is_no_order_is_refused(wrong: dict[str, Any]) -> None:
+    known: dict[str, Any] = {"rows": 5, "batch": 1, **wrong}
     with pytest.raises(ValueError, match="An order has"):
-        Order(**{"rows": 5, "batch": 1, **wrong})
+        Order(**known)
 
 
 def test_parts_are_neighbours_of_equal_size_or_nearly() -> None:
