@@ -151,10 +151,10 @@ class Job(Timed):
 
     id: str
     kind: str = "estimator"
-    dataset: str | None = None
+    dataset: str = ""
     dataset_digest: str | None = None
-    task: str | None = None
-    target: str | None = None
+    task: str = ""
+    target: str = ""
     bundle: Json | None = None
     progress: Json | None = None
     attempt: int | None = None

@@ -93,7 +93,7 @@ async def test_a_job_runs_a_bundle_that_is_there(client: httpx2.AsyncClient) -> 
     answer = await client.post("/v1/jobs", json=BODY)
     assert answer.status_code == 202, answer.text
     job = answer.json()
-    assert (job["kind"], job["dataset"], job["task"], job["estimator"], job["seed"]) == ("bundle", None, None, None, 0)
+    assert (job["kind"], job["dataset"], job["task"], job["estimator"], job["seed"]) == ("bundle", "", "", {}, 0)
     assert job["bundle"] == {
         "bundle": DIGEST,
         "entrypoint": "train.py",

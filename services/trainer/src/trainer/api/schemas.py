@@ -1,6 +1,7 @@
 """The wire of the trainer as users see it."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -125,14 +126,15 @@ class JobOut(BaseModel):
 
     id: uuid.UUID
     kind: Literal["estimator", "bundle"]
-    dataset: str | None
-    """Once it is known which version that is, by its number."""
+    dataset: str
+    """Once it is known which version that is, by its number. Empty: the job has none."""
     dataset_digest: str | None
-    task: str | None
-    target: str | None
+    task: str
+    """This, the target, the estimator and the preprocessing are empty where a bundle is run."""
+    target: str
     features: list[str] | None
-    estimator: dict[str, Any] | None
-    preprocessing: dict[str, Any] | None
+    estimator: dict[str, Any]
+    preprocessing: dict[str, Any]
     baseline: list[str] | None
     seed: int
     bundle: dict[str, Any] | None
@@ -159,11 +161,11 @@ class JobOut(BaseModel):
         spec, why = job.spec, job.why
         training = {} if spec.training is None else spec.training.to_json()
         bundle = None if spec.bundle is None else spec.bundle.to_json()
-        shown = {name: training.get(name) for name in _SHOWN}
+        shown = {name: training.get(name, empty) for name, empty in _SHOWN.items()}
         seed = training["seed"] if bundle is None else bundle["seed"]
         return cls(
             id=job.id,
-            dataset=spec.dataset if job.pinned is None else job.pinned.reference,
+            dataset=(spec.dataset or "") if job.pinned is None else job.pinned.reference,
             dataset_digest=None if job.pinned is None else job.pinned.digest,
             **shown,
             kind="estimator" if bundle is None else "bundle",
@@ -185,7 +187,14 @@ class JobOut(BaseModel):
         )
 
 
-_SHOWN = ("task", "target", "features", "estimator", "preprocessing", "baseline")
+_SHOWN: Mapping[str, Any] = {
+    "task": "",
+    "target": "",
+    "features": None,
+    "estimator": {},
+    "preprocessing": {},
+    "baseline": None,
+}
 
 
 class LineOut(BaseModel):
