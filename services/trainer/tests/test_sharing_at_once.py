@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import date
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
 from makers import spec_of
 from requests_made import TTL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kit import leases
@@ -17,7 +20,7 @@ from kit.reconcile import first
 from kit.testing import DatabaseUrl
 from trainer import actions, admission
 from trainer.domain.jobs import Job, Pinned, Reason, Why
-from trainer.domain.leased import AttemptPhase
+from trainer.domain.leased import Attempt, AttemptPhase
 from trainer.domain.resources import Amount, Resources
 from trainer.domain.sharing import Quota
 from trainer.store import tables
@@ -28,6 +31,7 @@ from trainer.store.shares import TAKEN, ShareStore
 
 SUBMITS, WORKERS, RUNNERS = 1000, 4, 2
 POLL = 0.2
+T = TypeVar("T")
 ALL = (7500, 20 << 30, 5, 6)
 LIMITS = Quota(**dict(zip((*TAKEN, "jobs"), ALL, strict=True)))
 OVER = Why(Reason.USER_ERROR, "It is over.")
@@ -75,6 +79,12 @@ TRIPWIRE = """ALTER TABLE quotas ADD CONSTRAINT tripwire CHECK (
     AND used_gpus BETWEEN 0 AND gpus AND used_jobs BETWEEN 0 AND jobs)"""
 
 
+async def _finish(connection: AsyncConnection, attempt: Attempt) -> Attempt:
+    place = (connection, attempt.project, attempt.id)
+    await actions.finish_attempt(*place, fence=attempt.fence, exit_code=1, result=None, failure=OVER)
+    return await AttemptStore(connection).get(attempt.project, attempt.id)
+
+
 class Crowd:
     """Replicas of the reconciler, and runners, that do nothing but what a quota sees of them."""
 
@@ -110,8 +120,7 @@ class Crowd:
             async with self._engine.begin() as connection:
                 due = await leases.lease_due(connection, tables.jobs, 1, ttl=TTL)
             for lease in due:
-                async with self._engine.begin() as connection:
-                    waits = await self._look(connection, lease)
+                waits = await self._surely(lambda connection, lease=lease: self._look(connection, lease))
                 if waits is not None:
                     await admission.look_again(self._engine, waits)
                 self._queued.set()
@@ -137,21 +146,22 @@ class Crowd:
                 got = await actions.lease_attempts(connection, host, slots=3, forgotten_but=None, ttl=TTL)
             for work in got:
                 attempt = work.granted.attempt
-                async with self._engine.begin() as connection:
-                    await actions.finish_attempt(
-                        *(connection, attempt.project, attempt.id),
-                        fence=attempt.fence,
-                        exit_code=1,
-                        result=None,
-                        failure=OVER,
-                    )
-                    ended = await AttemptStore(connection).get(attempt.project, attempt.id)
+                ended = await self._surely(lambda connection, attempt=attempt: _finish(connection, attempt))
                 self.attempts += 1
                 self._over += ended.phase is AttemptPhase.FAILED
                 self._due.set()
             if not got:
                 self._queued.clear()
                 await first(self._queued, seconds=POLL)
+
+    async def _surely(self, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """On a slow machine a lock is waited for too long: then nothing was done, and it is done again."""
+        while True:
+            try:
+                async with self._engine.begin() as connection:
+                    return await act(connection)
+            except OperationalError:
+                continue
 
     async def watch(self) -> None:
         """What is there at one moment, beside what is said to be taken."""
