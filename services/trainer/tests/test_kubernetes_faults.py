@@ -11,11 +11,9 @@ from clusters_played import Player, player_of
 from runners_at_work import Boss, ended
 from runners_of_clusters import Giver, Host, begun, grant_of
 
-from kit import errors
 from kit.testing import eventually
 from trainer.domain.clusters import name_of
 from trainer.domain.grants import Grant
-from trainer.kubernetes.cluster import Gone
 
 
 @pytest.fixture
@@ -175,72 +173,3 @@ async def test_who_may_not_waits_until_it_may(host: Host, player: Player, boss: 
         pod = await begun(player, boss, grant)
         await finishes(host, player, boss, grant, pod)
     assert forbidden.times == 0
-
-
-ENDS = ("before", "after", "kill", "kill after")
-
-
-@pytest.mark.parametrize("how", ENDS)
-async def test_whatever_fails_and_whoever_dies_at_each_request_the_end_is_the_same(
-    how: str, player: Player, fake: FakeCluster
-) -> None:
-    """Each request that a runner makes for an attempt fails once, or is its last one."""
-    for at in range(1, 40):
-        boss, grant = Giver(), grant_of()
-        host = Host.of(player, boss)
-        host.resync = 60
-        made, seen = jobs_made(fake), [0]
-
-        def nth(method: str, path: str, params: dict[str, str], at: int = at, seen: list[int] = seen) -> bool:
-            if params["agent"] != "runner" or "/leases" in path or "watch" in params or method == "WATCH":
-                return False
-            seen[0] += 1
-            return seen[0] == at
-
-        boss.queue.append(grant)
-        async with host.running() as first:
-            does = first.cancel if how.startswith("kill") else (lambda: None)
-            fake.faults = [Fault(nth, after="after" in how, does=does)]
-            playing = asyncio.create_task(played(player, boss, grant))
-            await asyncio.wait({first, playing}, return_when=asyncio.FIRST_COMPLETED)
-            if first.done():
-                async with host.running(holder="next"):
-                    await playing
-                    await host.nothing_is_left()
-            else:
-                await playing
-                await host.nothing_is_left()
-        [*_, end] = boss.ends
-        assert (end["exit_code"], end["result"], end["failure"]) == (0, None, None)
-        assert jobs_made(fake) == made + 1
-        if fake.faults[0].times:
-            break  # it makes no more requests than that
-    else:
-        raise AssertionError("it was never undisturbed")
-
-
-async def played(player: Player, boss: Boss, grant: Grant) -> None:
-    """The cluster's own parts, whatever requests of theirs fail too."""
-    pod = ""
-
-    async def has_begun() -> bool:
-        nonlocal pod
-        pod = pod or await player.start(grant)
-        return True
-
-    async def has_ended() -> bool:
-        await player.end(pod, 0)
-        await player.complete(grant)
-        return True
-
-    for act in (has_begun, has_ended):
-        await eventually(lambda act=act: patiently(act))
-    await eventually(lambda: boss.ends)
-    await player.gone(pod)
-
-
-async def patiently(act: Callable[[], Any]) -> bool:
-    try:
-        return bool(await act())
-    except (errors.Error, Gone):
-        return False
