@@ -215,7 +215,7 @@ def _line_of_a_request() -> dict[str, Any]:
 
 def test_where_no_log_is_configured_requests_are_lines_as_all_others(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "kit.access"):
-        telemetry._Lines().answered({"status": 204})
+        telemetry._Lines().answered({"status": 204}, "id", "")
 
     assert [(record.getMessage(), vars(record)["status"]) for record in caplog.records] == [("answered", 204)]
 

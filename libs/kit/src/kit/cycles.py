@@ -53,6 +53,12 @@ class Cycle(RequestResponseCycle):
         self._head = b""
         self._uncork: asyncio.Handle | None = None
 
+    def answer(self, content: bytes) -> None:
+        """A whole answer, which no application gave, on a connection that is kept."""
+        self.response_started = self.response_complete = True
+        self.transport.write(content)
+        self.on_response()
+
     async def send(self, message: Any) -> None:
         """One message of the application."""
         if self.flow.write_paused and not self.disconnected:

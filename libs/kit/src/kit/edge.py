@@ -36,9 +36,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self._unsent = 0
         self._idle_since: float | None = None
         self._running: RequestResponseCycle | None = None
-        self._whole: RequestResponseCycle | None = None
-        """What begins once its request is whole."""
+        self._whole: cycles.Cycle | None = None
+        """What begins, or is refused, once its request is whole."""
         self._prompt = getattr(self.app, "is_prompt", None)
+        self._refused = getattr(self.app, "refused", None)
         self._is_breath_taken = False
         self._refusal: Refusal | None = None
         self._head_bytes = 0
@@ -226,7 +227,16 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._whole is not None:
             cycle, self._whole = self._whole, None
             self._running = cycle
-            cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+            if (answer := self._refusal_of(cycle)) is not None:
+                cycle.answer(answer)
+            else:
+                cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+
+    def _refusal_of(self, cycle: cycles.Cycle) -> bytes | None:
+        if self._refused is None or not cycle.keep_alive or self.flow.write_paused:
+            return None
+        refusal: bytes | None = self._refused(self.scope)
+        return refusal
 
     def _hold(self, task: "asyncio.Task[None]") -> None:
         task.add_done_callback(self.tasks.discard)

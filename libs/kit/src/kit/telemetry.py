@@ -55,15 +55,12 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given, parent = _said(scope["headers"])
-        identity = given if given and _ID.fullmatch(given) else random_id()
-        scope.setdefault("state", {})["request_id"] = identity
+        identity, context, parent = named(scope)
         request_id.set(identity)
-        context = child_of(parent)
         traceparent.set(context)
         status = 0
 
-        async def named(message: Message) -> None:
+        async def with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -74,13 +71,30 @@ class Telemetry:
         began = time.perf_counter()
         _InFlight.count += 1
         try:
-            await self._app(scope, receive, named)
+            await self._app(scope, receive, with_id)
         finally:
             _InFlight.count -= 1
             seconds = time.perf_counter() - began
-            route = _account(scope, status, seconds)
+            match = scope["state"].get("match")
+            route = match.path if match else "unmatched"
+            _account(scope["method"], route, status, seconds, identity, context)
             if tracing.is_on() and route not in QUIET:
                 _trace(scope, context, parent, route, status, seconds)
+
+
+def named(scope: Scope) -> tuple[str, str, str]:
+    """Give a request its id. Says that, the trace context of its span, and the context that it came with."""
+    given, parent = _said(scope["headers"])
+    identity = given if given and _ID.fullmatch(given) else random_id()
+    scope.setdefault("state", {})["request_id"] = identity
+    return identity, child_of(parent), parent
+
+
+def refused(scope: Scope, route: str, status: int, identity: str, context: str, parent: str) -> None:
+    """Count and tell of an answer that was given at once, and by no application."""
+    _account(scope["method"], route, status, 0.0, identity, context)
+    if tracing.is_on():
+        _trace(scope, context, parent, route, status, 0.0)
 
 
 def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
@@ -99,16 +113,13 @@ def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     return REQUESTS.labels(method, route, str(status)), REQUEST_SECONDS.labels(method, route)
 
 
-def _account(scope: Scope, status: int, seconds: float) -> str:
-    """Count the request. Says its route."""
-    match = scope["state"].get("match")
-    route = match.path if match else "unmatched"
-    requests, took = _meters(scope["method"], route, status)
+def _account(method: str, route: str, status: int, seconds: float, identity: str, context: str) -> None:
+    requests, took = _meters(method, route, status)
     requests.inc()
     took.observe(seconds)
     if route not in QUIET and log.isEnabledFor(logging.INFO):
-        _lines.answered({"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)})
-    return route
+        fields: dict[str, object] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+        _lines.answered(fields, identity, context)
 
 
 def _trace(scope: Scope, context: str, parent: str, route: str, status: int, seconds: float) -> None:
@@ -142,14 +153,13 @@ class _Lines:
         self._second = 0
         self._date = ""
 
-    def answered(self, fields: dict[str, object]) -> None:
-        """Say that the request of this context was answered, within 50 ms."""
+    def answered(self, fields: dict[str, object], identity: str, context: str) -> None:
+        """Say that a request was answered, within 50 ms."""
         if self._stream is None:  # nobody has configured anything: the line is one as all others
             log.info("answered", extra=fields)
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
-        trace = traceparent.get() or ""
         line = {
             "time": self._time(),
             "level": "info",
@@ -157,8 +167,8 @@ class _Lines:
             "logger": log.name,
             "event": "answered",
             **fields,
-            "request_id": request_id.get(),
-            "trace_id": trace[3:35],
+            "request_id": identity,
+            "trace_id": context[3:35],
         }
         self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 

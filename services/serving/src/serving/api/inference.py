@@ -14,7 +14,7 @@ from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
-from serving.api import documents, encodings, repository, strict
+from serving.api import documents, encodings, hurry, repository, strict
 from serving.api import inference_about as about
 from serving.api.predict import JSON, LARGE, LIMIT, MANY, admitted, asked, beside, found
 from serving.api.speaking import Answer, Handle, refusal, speaking
@@ -56,7 +56,7 @@ def routes() -> list[RawRoute]:
         ]
     # Whatever else is asked for below is not there in the protocol's shape too.
     listed += [(frozenset(VERBS), path, _nothing, {}) for path in ("/v2", "/v2/{rest:path}")]
-    viewer, editor = Access(Role.VIEWER), Access(Role.EDITOR)
+    viewer, editor, shows = Access(Role.VIEWER), Access(Role.EDITOR), hurry.shown(error_of)
     return [
         RawRoute(
             methods,
@@ -65,6 +65,8 @@ def routes() -> list[RawRoute]:
             editor if path in {LOAD, UNLOAD} else viewer,
             shown,
             is_prompt=handle is _infer,
+            refuses=hurry.refuses if handle is _infer else None,
+            shows=shows,
         )
         for methods, path, handle, shown in listed
     ]

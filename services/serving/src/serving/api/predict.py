@@ -14,7 +14,7 @@ from kit.routes import RawRoute
 from models import rows
 from models.signature import Arrays, Prediction
 from models.tensor_signature import AnySignature
-from serving.api import deadlines, documents, predict_kinds, strict
+from serving.api import deadlines, documents, hurry, predict_kinds, strict
 from serving.api.predict_kinds import Read as Read
 from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
@@ -36,7 +36,8 @@ class RequestInvalid(errors.Invalid): ...
 
 def routes() -> list[RawRoute]:
     path = "/v1/deployments/{name}/predict"
-    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT, is_prompt=True)]
+    post, viewer = frozenset({"POST"}), Access(Role.VIEWER)
+    return [RawRoute(post, path, predict, viewer, documents.PREDICT, is_prompt=True, refuses=hurry.refuses)]
 
 
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:

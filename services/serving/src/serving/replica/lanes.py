@@ -134,16 +134,22 @@ class Lane:
         Raises:
             Overloaded: as many requests or rows wait as may, or these would not be answered in time.
         """
+        if (refusal := self.refusal(rows, until)) is not None:
+            raise refusal
+
+    def refusal(self, rows: int = 1, until: float | None = None) -> Overloaded | None:
+        """Why these rows are not let in, if they are not."""
         if self._worker is None:
-            return  # also when it is believed to be slow: how else should it be learned that it is not
+            return None  # also when it is believed to be slow: how else should it be learned that it is not
         if len(self._queue) >= self._most:
-            raise self._full(f"{len(self._queue)} requests wait for this model.")
+            return self._full(f"{len(self._queue)} requests wait for this model.")
         if self._queue and self._rows + rows > QUEUED_ROWS:
-            raise self._full(f"{self._rows} rows wait for this model.")
+            return self._full(f"{self._rows} rows wait for this model.")
         wait = self.wait()
         now = asyncio.get_running_loop().time()
         if wait > ADMITTED * self._patience if until is None else now + wait + self._cost.of(rows) > until:
-            raise self._full(f"It would take {wait:.1f} s until this model comes to it.")
+            return self._full(f"It would take {wait:.1f} s until this model comes to it.")
+        return None
 
     def wait(self) -> float:
         """The seconds, as far as is known, until the model comes to who asks now."""

@@ -56,10 +56,15 @@ class Pace:
         Raises:
             Overloaded: who comes now would wait longer than anybody does.
         """
-        if (wait := len(self._queue) * self.each) > self._patience:
-            raise Overloaded(
-                f"{len(self._queue)} requests wait for this process.", retry_after=timedelta(seconds=max(wait, 1))
-            )
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+
+    def refusal(self) -> Overloaded | None:
+        """Why nobody more is let in, if nobody is."""
+        if (wait := len(self._queue) * self.each) <= self._patience:
+            return None
+        detail = f"{len(self._queue)} requests wait for this process."
+        return Overloaded(detail, retry_after=timedelta(seconds=max(wait, 1)))
 
     def _begin(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         self._began, self._done = now, 0

@@ -63,6 +63,14 @@ class Answering:
             await pace.turn()
             require_time(until)
 
+    def refusal(self, until: float | None) -> errors.Error | None:
+        """What `admit` would raise at once, without a request to raise it for."""
+        if self.lane is None:
+            return None
+        if not self.resident.is_quick(1):
+            return self.lane.refusal(1, until)
+        return None if self.resident.pace is None else self.resident.pace.refusal()
+
     def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Coroutine[Any, Any, Prediction]:
         """The answers: at once where that is quick, or else when the deployment's turn comes."""
         if self.lane is None or self.resident.is_quick(rows):
@@ -106,6 +114,11 @@ class Live:
         """When it was asked last, or else began to answer, in seconds since 1970."""
         return max(self.began_at, *(one.tally.last_at for one in self.answering), 0.0)
 
+    @property
+    def only(self) -> Answering | None:
+        """Who answers every request, if that is one."""
+        return self.answering[0] if len(self.answering) == 1 else None
+
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""
         return self.answering[choose(self.weights, request_id)]
@@ -146,6 +159,10 @@ class Table:
         if not self.is_informed or (project, name) in self._known:
             raise ModelNotReady(f"Deployment {name[:100]} is not loaded yet.", retry_after=timedelta(seconds=1))
         raise DeploymentNotFound(f"There is no deployment {name[:100]}.")
+
+    def seen(self, project: str, name: str) -> Live | None:
+        """What answers under this name here, if anything does."""
+        return self._live.get((project, name))
 
     def of(self, deployment: uuid.UUID) -> Live | None:
         """What answers for a deployment."""
