@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
 from kit.reconcile import controller, every, first, listen
 from kit.reconcile import run as reconciling
-from kit.tokens import load_signer, load_verifier
+from kit.tokens import Verifier, load_signer, load_verifier
 from serving import actions
 from serving.api import batches, deployments, inference, mlflow, predict, predictions, v1
 from serving.api.later import LaterWorker, problem_of_lost
@@ -102,7 +103,9 @@ def create_app(settings: Settings) -> Service:
             async with background(follow, hear, work, partial(_answer_later, settings, engine, parts)):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
-                yield {"engine": engine, "parts": parts}
+                state = {"engine": engine, "parts": parts}
+                async with _grpc(settings, verifier, lambda: service, state):
+                    yield state
             loader.close()
             files.close()
         await engine.dispose()
@@ -118,7 +121,21 @@ def create_app(settings: Settings) -> Service:
         api.include_router(router)
     verifier = load_verifier(settings.public_keys_file, "serving")
     raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
-    return assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
+    service = assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
+    return service
+
+
+@contextlib.asynccontextmanager
+async def _grpc(
+    settings: Settings, verifier: Verifier, app: Callable[[], Service], state: Mapping[str, Any]
+) -> AsyncIterator[None]:
+    """Beside HTTP, gRPC, where it is asked for. Nothing of it is imported elsewhere: it is an extra."""
+    if settings.grpc_port is None:
+        yield
+        return
+    served = import_module("serving.grpc.server").served
+    async with served(app(), state, verifier, host=settings.host, port=settings.grpc_port):
+        yield
 
 
 def threads() -> int:

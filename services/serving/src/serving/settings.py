@@ -4,7 +4,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -22,6 +22,10 @@ class Settings(KitSettings):
 
     work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-serving"
     """Verified models and what was served last, so that a restart needs nobody else. Of one process alone."""
+
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where the inference protocol is spoken over gRPC too, to services that hold an internal token; it needs the extra
+    `grpc` (grpcio). 0 takes a free port. Unset: nowhere."""
 
     poll_seconds: PositiveFloat = 1.0
     """Between two looks at what is to be served; a notification comes sooner."""
