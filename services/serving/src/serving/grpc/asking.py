@@ -1,13 +1,15 @@
 """Asks the application as a connection of HTTP would: one guard, limits, queue, counts and log for all protocols."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from starlette.types import ASGIApp, Message
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.grpc.calls import Answer, Request
+
+Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 
 class Gone(Exception):
@@ -17,7 +19,7 @@ class Gone(Exception):
 class Asker:
     """Requests under way outlive whoever asked, as they do on a connection: they are told, and end by themselves."""
 
-    def __init__(self, app: ASGIApp, state: Mapping[str, Any]) -> None:
+    def __init__(self, app: Application, state: Mapping[str, Any]) -> None:
         """`state` is what the application's lifespan gives to requests."""
         self._app = app
         self._state = state

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from starlette.types import ASGIApp
 
 from kit import errors
 from kit.guard import bearer_of
@@ -16,7 +15,7 @@ from kit.tokens import Verifier
 from serving.api import deadlines
 from serving.api.predict import LARGE, LIMIT, beside
 from serving.grpc import refusals
-from serving.grpc.asking import Asker, Gone
+from serving.grpc.asking import Application, Asker, Gone
 from serving.grpc.calls import CALLS, Call, Request
 from serving.grpc.schema import SERVICE
 
@@ -49,13 +48,13 @@ Headers = list[tuple[bytes, bytes]]
 
 @contextlib.asynccontextmanager
 async def served(
-    app: ASGIApp, state: Mapping[str, Any], verifier: Verifier, *, host: str, port: int
+    app: Application, state: Mapping[str, Any], verifier: Verifier, *, host: str, port: int
 ) -> AsyncIterator[int]:
     """Answer gRPC on a port, which it says, by asking the application."""
     asker = Asker(app, state)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT)
     # Unary calls are streams of one message, and only a handler of these is asked before the message is there.
-    handlers = {
+    handlers: dict[str, Any] = {
         name: grpc.stream_unary_rpc_method_handler(_Handler(call, asker, verifier).answer)
         for name, call in CALLS.items()
     }
