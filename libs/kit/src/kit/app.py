@@ -14,10 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit import problems
+from kit.at_once import AtOnce
 from kit.bodies import StrictBodies, answer
 from kit.callers import PUBLIC
 from kit.guard import Authenticator, Guard, no_links
-from kit.refusals import Known, Refusals, nobody
+from kit.refusals import Known, nobody
 from kit.routes import RawRoute, RouteTable
 from kit.telemetry import Telemetry
 from kit.tokens import Verifier
@@ -52,14 +53,14 @@ class Service:
     ) -> None:
         """`ready(state)` says what the main work still lacks, or None: then the process is ready (rule 10).
 
-        `known` tells whose token it is, if it was seen before: for what is refused in a hurry.
+        `known` tells whose token it is, if it was seen before: for what is answered in a hurry.
         """
         self.api = api
         self.draining = False
         self._ready = ready
         self._raw = [*self._own_routes(metrics=metrics), *raw]
         self.routes = RouteTable(api, self._raw)
-        self.refused = Refusals(self.routes, known)
+        self.at_once = AtOnce(self.routes, known)
         guarded = Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link)
         self._stack: ASGIApp = Telemetry(guarded)
 

@@ -37,9 +37,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._idle_since: float | None = None
         self._running: RequestResponseCycle | None = None
         self._whole: cycles.Cycle | None = None
-        """What begins, or is refused, once its request is whole."""
+        """What is answered, or begins, once its request is whole."""
+        self._pieces: list[bytes] = []
+        """Of the body of that."""
         self._prompt = getattr(self.app, "is_prompt", None)
-        self._refused = getattr(self.app, "refused", None)
+        self._at_once = getattr(self.app, "at_once", None)
         self._is_breath_taken = False
         self._refusal: Refusal | None = None
         self._head_bytes = 0
@@ -90,6 +92,9 @@ class EdgeProtocol(HttpToolsProtocol):
         """What would be answered at once begins as all others do: its body is still on its way."""
         if self._whole is not None:
             cycle, self._whole = self._whole, None
+            if body := self._body_of_it():
+                cycle.body += body
+                cycle.message_event.set()
             self._start_asgi_task(cycle, self.app)
 
     def _await_more(self) -> None:
@@ -214,9 +219,12 @@ class EdgeProtocol(HttpToolsProtocol):
         )
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
         self._body_bytes += len(body)
-        self._paused = self._paused or self.flow.read_paused
+        if self._whole is not None:
+            self._pieces.append(body)
+        else:
+            super().on_body(body)
+            self._paused = self._paused or self.flow.read_paused
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -227,16 +235,22 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._whole is not None:
             cycle, self._whole = self._whole, None
             self._running = cycle
-            if (answer := self._refusal_of(cycle)) is not None:
+            body = self._body_of_it()
+            if (answer := self._answer_to(cycle, body)) is not None:
                 cycle.answer(answer)
             else:
+                cycle.body += body
                 cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
 
-    def _refusal_of(self, cycle: cycles.Cycle) -> bytes | None:
-        if self._refused is None or not cycle.keep_alive or self.flow.write_paused:
+    def _body_of_it(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _answer_to(self, cycle: cycles.Cycle, body: bytes) -> bytes | None:
+        if self._at_once is None or not cycle.keep_alive or self.flow.write_paused:
             return None
-        refusal: bytes | None = self._refused(self.scope)
-        return refusal
+        answer: bytes | None = self._at_once(self.scope, body)
+        return answer
 
     def _hold(self, task: "asyncio.Task[None]") -> None:
         task.add_done_callback(self.tasks.discard)

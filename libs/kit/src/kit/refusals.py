@@ -1,7 +1,7 @@
 """What is refused before it becomes a request of any application: to say no to a crowd must cost next to nothing.
 
 A raw route may say of a request, from its head alone, that it cannot be answered now (`RawRoute.refuses`). It is asked
-once the request is whole, for callers who have been let in before; all others go the long way.
+once the request is whole, for callers who have been let in before (kit.at_once); all others go the long way.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,7 @@ from starlette.types import Scope
 
 from kit import errors, telemetry
 from kit.callers import Caller
-from kit.guard import bearer_of
-from kit.routes import RouteTable, Show
+from kit.routes import Match, Show
 
 Known = Callable[[str], Caller | None]
 """Whose token this is, if that is known without looking closer."""
@@ -28,30 +27,15 @@ def nobody(token: str) -> Caller | None:
 
 
 class Refusals:
-    def __init__(self, routes: RouteTable, known: Known) -> None:
-        self._routes = routes
-        self._known = known
+    def __init__(self) -> None:
         self._made: dict[tuple[Show, type[errors.Error], str, timedelta | None], tuple[int, bytes]] = {}
         """Answers that were given, with an id of nobody in them."""
 
-    def __call__(self, scope: Scope) -> bytes | None:
-        """The whole answer on a connection that is kept, if the request is to be refused. Says and counts it."""
-        match = self._routes.find(scope["method"], scope["path"])
-        if match is None or match.refuses is None or match.access is None or match.access.role is None:
-            return None
-        try:
-            caller = self._known(bearer_of(scope))
-        except errors.Unauthenticated:
-            return None
-        issuers = match.access.issuers
-        if caller is None or not caller.role.at_least(match.access.role) or (issuers and caller.issuer not in issuers):
-            return None
-        error = match.refuses(scope, caller, match.params)
-        if error is None:
-            return None
+    def __call__(self, scope: Scope, match: Match, error: errors.Error) -> bytes:
+        """The whole answer on a connection that is kept. Says and counts it."""
         identity, context, parent = telemetry.named(scope)
         status, content = self._answer(match.shows, error, identity)
-        telemetry.refused(scope, match.path, status, identity, context, parent)
+        telemetry.answered(scope, match.path, status, 0.0, identity, context, parent)
         return content
 
     def _answer(self, shows: Show, error: errors.Error, identity: str) -> tuple[int, bytes]:

@@ -21,6 +21,9 @@ KEPT, KEPT_PATH = 1024, 256
 
 Refuses = Callable[[Scope, Caller, Mapping[str, str]], errors.Error | None]
 """Whether a request of this caller, with these parameters of the path, cannot be answered now."""
+Now = Callable[[Scope, Caller, Mapping[str, str], Mapping[bytes, bytes], bytes], tuple[bytes, bytes] | None]
+"""The answer, 200, to a request of this caller, with these parameters of the path, headers (each there once) and body:
+lines of its head, and its body. None: nothing was done, and the request is to be asked as all others are."""
 Show = Callable[[errors.Error, str | None], tuple[int, dict[str, str], bytes]]
 """The status, headers and body of an error, with the request's id."""
 
@@ -45,6 +48,8 @@ class RawRoute:
     """Of a prompt route: asked before anything else is done with a request (kit.refusals)."""
     shows: Show = problems.problem_of
     """How it says so."""
+    at_once: Now | None = None
+    """Of a prompt route: what it can answer without waiting, in a hurry (kit.at_once)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Match:
     is_prompt: bool = False
     refuses: Refuses | None = None
     shows: Show = problems.problem_of
+    at_once: Now | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ def _raw_entry(route: RawRoute) -> _Entry:
         is_prompt=route.is_prompt,
         refuses=route.refuses,
         shows=route.shows,
+        at_once=route.at_once,
     )
     return _Entry(pattern, methods, match)
 

@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import TextIO
@@ -90,11 +90,23 @@ def named(scope: Scope) -> tuple[str, str, str]:
     return identity, child_of(parent), parent
 
 
-def refused(scope: Scope, route: str, status: int, identity: str, context: str, parent: str) -> None:
-    """Count and tell of an answer that was given at once, and by no application."""
-    _account(scope["method"], route, status, 0.0, identity, context)
+def named_in(headers: Mapping[bytes, bytes]) -> tuple[str, str, str]:
+    """The same of a request that says everything once."""
+    given, parent = headers.get(b"x-request-id"), headers.get(b"traceparent")
+    identity = None if given is None else given.decode("latin-1")
+    if identity is None or not _ID.fullmatch(identity):
+        identity = random_id()
+    if parent is None:
+        return identity, child_of(None), ""
+    cause = parent.decode("latin-1")
+    return identity, child_of(cause), cause
+
+
+def answered(scope: Scope, route: str, status: int, seconds: float, identity: str, context: str, parent: str) -> None:
+    """Count and tell of an answer that was given at once, and that no layer saw."""
+    _account(scope["method"], route, status, seconds, identity, context)
     if tracing.is_on():
-        _trace(scope, context, parent, route, status, 0.0)
+        _trace(scope, context, parent, route, status, seconds)
 
 
 def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:

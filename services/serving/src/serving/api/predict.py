@@ -5,25 +5,27 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import RawRoute
-from models import rows
 from models.signature import Arrays, Prediction
-from models.tensor_signature import AnySignature
-from serving.api import deadlines, documents, hurry, predict_kinds, strict
+from serving.api import at_once, deadlines, documents, hurry, predict_kinds
+from serving.api.answering import LARGE as LARGE
+from serving.api.answering import MANY as MANY
+from serving.api.answering import RequestInvalid as RequestInvalid
+from serving.api.answering import account
+from serving.api.answering import arrays_of_json as arrays_of_json
+from serving.api.answering import document_of as document_of
+from serving.api.answering import written_as_json as written_as_json
+from serving.api.answering import RequestInvalid as RequestInvalid
 from serving.api.predict_kinds import Read as Read
 from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
 """Bytes of a request."""
-LARGE, MANY = 64 << 10, 1000
-"""Bytes of a request, and rows of an answer, above which a thread reads or writes it, and the loop serves others."""
-MEMBERS = frozenset({"rows", "columns"})
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
@@ -31,13 +33,21 @@ ARROW = {"content-type": arrow.MEDIA_TYPE}
 Write = Callable[[Live, Answering, Prediction], bytes]
 
 
-class RequestInvalid(errors.Invalid): ...
-
-
 def routes() -> list[RawRoute]:
     path = "/v1/deployments/{name}/predict"
     post, viewer = frozenset({"POST"}), Access(Role.VIEWER)
-    return [RawRoute(post, path, predict, viewer, documents.PREDICT, is_prompt=True, refuses=hurry.refuses)]
+    return [
+        RawRoute(
+            post,
+            path,
+            predict,
+            viewer,
+            documents.PREDICT,
+            is_prompt=True,
+            refuses=hurry.refuses,
+            at_once=at_once.predicted,
+        )
+    ]
 
 
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,23 +94,6 @@ def found(scope: Scope) -> tuple[Live, Answering]:
     return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def arrays_of_json(signature: AnySignature, content: bytes) -> Arrays:
-    """What a body of JSON asks."""
-    return rows.arrays_of(signature, document_of(content))
-
-
-def written_as_json(live: Live, one: Answering, prediction: Prediction) -> bytes:
-    """An answer as JSON."""
-    return orjson.dumps(
-        {
-            "predictions": one.resident.signature.answers_of(prediction),
-            "model": one.target.model,
-            "version": one.target.version,
-            "revision": live.desired.revision,
-        }
-    )
-
-
 async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) -> Made:
     """What `work` makes: on a thread if it is much."""
     return await asyncio.to_thread(work, *given) if is_much else work(*given)
@@ -136,10 +129,7 @@ async def asked(
         live.refused.inc()
         one.tally.refused(time.perf_counter() - began)
         raise
-    seconds = time.perf_counter() - began
-    live.seconds.observe(seconds)
-    live.rows.inc(count)
-    one.tally.answered(count, seconds)
+    account(live, one, count, time.perf_counter() - began)
     return prediction
 
 
@@ -158,21 +148,3 @@ async def _unless_gone(work: Coroutine[Any, Any, Prediction], receive: Receive) 
     finally:
         answer.cancel()
         gone.cancel()
-
-
-def document_of(content: bytes) -> dict[str, Any]:
-    """The request's JSON.
-
-    Raises:
-        errors.Malformed: it is none, or says NaN, or is no Unicode, or gives a member twice.
-        RequestInvalid: it has members that mean nothing here.
-    """
-    document = strict.loads(content)
-    if not isinstance(document, dict):
-        raise RequestInvalid("A request is an object.", errors=[{"pointer": "#", "detail": "must be an object"}])
-    if unknown := document.keys() - MEMBERS:
-        places: list[errors.Place] = [
-            {"pointer": f"#/{name[:100]}", "detail": "is not known here"} for name in sorted(unknown)[:20]
-        ]
-        raise RequestInvalid("A request has rows, and columns when rows are arrays.", errors=places)
-    return document

@@ -36,20 +36,31 @@ class Pace:
         Raises:
             Overloaded: it would take longer than anybody waits.
         """
-        loop = asyncio.get_running_loop()
-        if not self._queue:
-            now = loop.time()
-            began = self._began
-            if began is None:
-                began = now
-                self._begin(loop, now)
-            if now - began <= SLICE:
-                self._done += 1
-                return
+        if self.take():
+            return
         self.require_room()
-        mine = loop.create_future()
+        mine = asyncio.get_running_loop().create_future()
         self._queue.append(mine)
         await mine
+
+    def is_free(self) -> bool:
+        """Whether a turn may be taken now."""
+        return not self._queue and (self._began is None or asyncio.get_running_loop().time() - self._began <= SLICE)
+
+    def take(self) -> bool:
+        """A turn, if there is one now."""
+        if self._queue:
+            return False
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        began = self._began
+        if began is None:
+            began = now
+            self._begin(loop, now)
+        if now - began > SLICE:
+            return False
+        self._done += 1
+        return True
 
     def require_room(self) -> None:
         """

@@ -175,7 +175,7 @@ class Here:
         self.bytes = size
         self.signature: AnySignature = model.signature
         self.cost = cost
-        self.pace: Pace | None = threads.pace
+        self.pace: Pace = threads.pace
         self._model = model
         self._threads = threads
 
@@ -193,6 +193,10 @@ class Here:
             return await self._threads.run(partial(meter.measured, self._model.predict), arrays)
 
         return self._threads.queueing.lane(run, self.cost, self._threads.turns, limits, self.signature.joins, meter)
+
+    def answer(self, arrays: Arrays) -> Prediction:
+        """The answers, here and now."""
+        return self._model.predict(arrays)
 
     async def predict(self, arrays: Arrays, rows: int) -> Prediction:
         if self.is_quick(rows):

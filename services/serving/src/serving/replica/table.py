@@ -16,7 +16,7 @@ from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
 from serving.replica.lanes import Lane, require_time
-from serving.replica.residents import Asleep, Resident
+from serving.replica.residents import Asleep, Here, Resident
 from serving.replica.tallies import Tally
 
 SECONDS = Histogram(
@@ -70,6 +70,18 @@ class Answering:
         if not self.resident.is_quick(1):
             return self.lane.refusal(1, until)
         return None if self.resident.pace is None else self.resident.pace.refusal()
+
+    def is_free(self) -> bool:
+        """Whether one row would be answered on the loop, without waiting for it to come round."""
+        resident = self.resident
+        return isinstance(resident, Here) and resident.is_quick(1) and resident.pace.is_free()
+
+    def at_once(self, arrays: Arrays, rows: int) -> Prediction | None:
+        """The answers, in a turn that is taken; None: not without waiting."""
+        resident = self.resident
+        if not isinstance(resident, Here) or not resident.is_quick(rows) or not resident.pace.take():
+            return None
+        return resident.answer(arrays)
 
     def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Coroutine[Any, Any, Prediction]:
         """The answers: at once where that is quick, or else when the deployment's turn comes."""

@@ -1,0 +1,73 @@
+"""What is answered without waiting for anything (kit.at_once): a small request for a model that is quick, in its turn.
+
+Only the good case: whatever is wrong with a request is said by the routes themselves, which are asked after this.
+"""
+
+import time
+from collections.abc import Mapping
+
+from starlette.types import Scope
+
+from kit.callers import Caller
+from serving.api import deadlines, predict_kinds
+from serving.api.answering import LARGE, MANY, account, arrays_of_json, written_as_json
+from serving.domain import arrow
+from serving.replica.table import Answering, Live, Table
+
+JSON_HEAD = b"content-type: application/json\r\n"
+JSON = b"application/json"
+_ARROW = arrow.MEDIA_TYPE.encode()
+Headers = Mapping[bytes, bytes]
+
+
+def predicted(
+    scope: Scope, caller: Caller, params: Mapping[str, str], headers: Headers, body: bytes
+) -> tuple[bytes, bytes] | None:
+    """The answer to rows in JSON."""
+    if len(body) > LARGE or not is_plain(headers):
+        return None
+    began = time.perf_counter()
+    live, one = whose(scope, caller, params)
+    if live is None or one is None:
+        return None
+    try:
+        arrays = arrays_of_json(one.resident.signature, body)
+        count = one.resident.signature.rows_in(arrays)
+        prediction = one.at_once(arrays, count)
+        if prediction is None or prediction.size > MANY:
+            return None
+        content = written_as_json(live, one, prediction)
+    except Exception:  # noqa: BLE001 - it is met again on the long way, and said there
+        return None
+    account(live, one, count, time.perf_counter() - began)
+    return JSON_HEAD, content
+
+
+def is_plain(headers: Headers) -> bool:
+    """Whether it is JSON that comes and goes, not packed, for somebody who waits for it."""
+    kind = headers.get(b"content-type", JSON)
+    if kind != JSON and predict_kinds.read_of(kind) is not None:
+        return False
+    if b"content-encoding" in headers or _ARROW in headers.get(b"accept", b"").lower():
+        return False
+    return b"x-request-timeout" not in headers or _is_time(headers[b"x-request-timeout"])
+
+
+def whose(scope: Scope, caller: Caller, params: Mapping[str, str]) -> tuple[Live, Answering] | tuple[None, None]:
+    """Who answers, if it is there and its turn is now."""
+    table: Table = scope["state"]["parts"].table
+    live = table.seen(caller.project, params["name"])
+    if live is None:
+        return None, None
+    one = live.only or live.choose(scope["state"]["request_id"])
+    if "version" in params and params["version"] != str(one.target.version):
+        return None, None
+    return (live, one) if one.is_free() else (None, None)
+
+
+def _is_time(value: bytes) -> bool:
+    try:
+        deadlines.seconds_of(value)
+    except deadlines.TimeoutInvalid:
+        return False
+    return True
