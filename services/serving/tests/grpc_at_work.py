@@ -17,13 +17,15 @@ class Caller:
 
     channel: Any
     headers: dict[str, str]
+    address: str
 
     @classmethod
     @contextlib.asynccontextmanager
     async def at(cls, port: int, headers: dict[str, str]) -> AsyncIterator[Self]:
         options = (("grpc.enable_http_proxy", 0),)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-            yield cls(channel, headers)
+        address = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
+            yield cls(channel, headers, address)
 
     async def ask(
         self,

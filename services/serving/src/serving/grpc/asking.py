@@ -40,10 +40,10 @@ class Asker:
             exchange.gone.set()
         return exchange.answer()
 
-    async def close(self) -> None:
-        """Wait for what is under way."""
+    async def close(self, seconds: float) -> None:
+        """Wait for what is under way, and no longer than that."""
         if self._going:
-            await asyncio.wait(self._going)
+            await asyncio.wait(self._going, timeout=seconds)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._going.discard(task)

@@ -48,14 +48,14 @@ Headers = list[tuple[bytes, bytes]]
 
 @contextlib.asynccontextmanager
 async def served(
-    app: Application, state: Mapping[str, Any], verifier: Verifier, *, host: str, port: int
+    app: Application, state: Mapping[str, Any], verifier: Verifier, *, host: str, port: int, slow: float = SLOW
 ) -> AsyncIterator[int]:
-    """Answer gRPC on a port, which it says, by asking the application."""
+    """Answer gRPC on a port, which it says, by asking the application. `slow` is how long a message may take to come."""
     asker = Asker(app, state)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT)
     # Unary calls are streams of one message, and only a handler of these is asked before the message is there.
     handlers: dict[str, Any] = {
-        name: grpc.stream_unary_rpc_method_handler(_Handler(call, asker, verifier).answer)
+        name: grpc.stream_unary_rpc_method_handler(_Handler(call, asker, verifier, slow).answer)
         for name, call in CALLS.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -66,19 +66,16 @@ async def served(
         yield bound
     finally:
         await server.stop(GRACE)
-        await asker.close()
-
-
-class MessageMissing(errors.Malformed):
-    """A call without its message."""
+        await asker.close(GRACE)
 
 
 class _Handler:
     """One call of the protocol."""
 
-    def __init__(self, call: Call, asker: Asker, verifier: Verifier) -> None:
+    def __init__(self, call: Call, asker: Asker, verifier: Verifier, slow: float) -> None:
         self._call = call
         self._asker = asker
+        self._slow = slow
         self._verifier = verifier
 
     async def answer(self, messages: object, context: Any) -> bytes:
@@ -112,15 +109,17 @@ class _Handler:
     async def _read(self, context: Any) -> Request:
         """
         Raises:
-            MessageMissing: there is none, or not in time.
+            errors.Malformed: there is no message, or another one.
+            errors.TimedOut: it has not come in time.
+            errors.Invalid, errors.NotFound: it cannot be asked.
         """
         try:
-            async with asyncio.timeout(SLOW):
+            async with asyncio.timeout(self._slow):
                 content = await context.read()
         except TimeoutError:
-            raise MessageMissing(f"The message has not come within {SLOW:g} s.") from None
+            raise errors.TimedOut(f"The message has not come within {self._slow:g} s.") from None
         if not isinstance(content, bytes):
-            raise MessageMissing("There is no message.")
+            raise errors.Malformed("There is no message.")
         return await beside(len(content) > LARGE, self._call.request_of, content)
 
 
