@@ -13,10 +13,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import greenlet  # type: ignore[import-untyped]
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,9 +32,28 @@ PASSWORD = "for-tests"  # noqa: S105 - of a server that lives as long as this ru
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # For the life of the process, since an audit hook cannot be taken away.
     sys.addaudithook(_stay_here)
+    if sys.version_info < (3, 12) and config.getoption("cov_source", None):
+        _keep_greenlets_of_threads()
+
+
+def _keep_greenlets_of_threads() -> None:
+    """Have no greenlet die with its thread, as long as coverage keeps weak references to greenlets.
+
+    What greenlet has of a dead thread it ends in a pending call of the main thread; there the weak reference's callback
+    is traced. When meanwhile another thread dies, the function's first instruction sees a pending call to do, may not
+    begin one within another, looks again, and never goes on: CPython 3.11 looks before it traces.
+    """
+    kept: list[object] = []
+    run = threading.Thread.run
+
+    def kept_run(self: threading.Thread) -> None:
+        kept.append(greenlet.getcurrent())
+        run(self)
+
+    threading.Thread.run = kept_run  # type: ignore[method-assign]
 
 
 def _stay_here(event: str, args: tuple[Any, ...]) -> None:
