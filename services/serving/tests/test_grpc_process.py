@@ -82,5 +82,5 @@ async def test_a_process_that_ends_finishes_its_calls(
         process.process.send_signal(signal.SIGTERM)
         assert await process.process.wait() == 0
         await asyncio.gather(*calls)
-        # What came after it had said for a second that it ends. Nothing that was begun is cut off.
-        assert codes <= {grpc.StatusCode.UNAVAILABLE}
+        # What came in the moment of the end, or later: none of it was begun.
+        assert codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

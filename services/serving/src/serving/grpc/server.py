@@ -36,6 +36,9 @@ OPTIONS = (
     ("grpc.absolute_max_metadata_size", METADATA),
     ("grpc.max_concurrent_streams", CONCURRENT),
     ("grpc.max_connection_idle_ms", 300_000),
+    # So that new replicas hear of callers that stay: a connection is to one process, whatever balances them.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 300_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
