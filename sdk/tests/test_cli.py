@@ -353,6 +353,33 @@ def test_a_deployment_is_put_and_waited_for(suite: FakeSuite, call: Call, models
     assert suite.of("PUT", "/v1/deployments/flight-delays")[0].json == body
 
 
+LIMITED = {"limits": {"concurrency": 2, "waiting": 0, "memory_bytes": 1 << 20}, "pinned": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ([], {}),
+        (["--concurrency", "2", "--waiting", "0", "--memory-bytes", str(1 << 20), "--pinned"], LIMITED),
+        (["--concurrency", "2"], {"limits": {"concurrency": 2}}),
+        (["--no-limits", "--no-pinned"], {"limits": {}, "pinned": False}),
+    ],
+)
+def test_limits_of_a_deployment_are_named_or_stay(
+    suite: FakeSuite, call: Call, options: list[str], body: dict[str, Any]
+) -> None:
+    suite.on("PUT", "/v1/deployments/flight-delays", Answer(200, things.deployment() | LIMITED))
+    suite.on("GET", "/v1/deployments/flight-delays", problem(404, "not yet"))
+    done = call("deployment", "put", "flight-delays", "m", "--no-wait", *options)
+    assert done.exit_code == 0, done.output
+    assert suite.of("PUT", "/v1/deployments/flight-delays")[0].json == {"model": "m", **body}
+    assert "concurrency 2, waiting 0, memory_bytes 1,048,576" in done.stdout
+
+
+def test_no_limits_and_a_limit_are_at_odds(call: Call) -> None:
+    assert call("deployment", "put", "d", "m", "--no-limits", "--waiting", "1").exit_code == 2
+
+
 def test_weights_are_needed_with_several_models(call: Call) -> None:
     assert call("deployment", "put", "d", "m@1", "m@2=10").exit_code == 2
 
