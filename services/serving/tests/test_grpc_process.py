@@ -1,16 +1,14 @@
 """gRPC of a process as it runs: on its own loop, beside models in children, and when it is asked to end."""
 
 import asyncio
-import re
 import signal
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_at_work import Caller
-from processes import Process, free_port
+from processes import Process, free_port, peak_of
 from registries import Registry
 from sqlalchemy.ext.asyncio import AsyncEngine
 from test_grpc import flat, request
@@ -21,14 +19,6 @@ from serving.grpc.schema import MESSAGES
 from serving.settings import Settings
 
 MIB = 1 << 20
-
-
-def peak(process: Process) -> int:
-    """Bytes that it had in memory at most."""
-    said = Path(f"/proc/{process.process.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", said)
-    assert found is not None
-    return int(found[1]) << 10
 
 
 async def test_a_process_answers_and_a_bomb_takes_no_memory(
@@ -44,13 +34,13 @@ async def test_a_process_answers_and_a_bomb_takes_no_memory(
         found = (await process.http.get("/v1/deployments/late", params={"wait": "20s"})).json()
         assert found["status"]["phase"] == "ready", found
         assert len(flat(await caller.ask("ModelInfer", request(rows(3))))["label"]) == 3
-        before = peak(process)
+        before = peak_of(process.process.pid)
         bomb = MESSAGES["ModelInferRequest"](model_name="late", raw_input_contents=[bytes(500 * MIB)])
         content = bomb.SerializeToString()
         for compression in (None, grpc.Compression.Gzip):
             refused = await caller.refused("ModelInfer", content, compression=compression)
             assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert peak(process) - before < 50 * MIB
+        assert peak_of(process.process.pid) - before < 50 * MIB
 
 
 async def test_a_process_that_ends_finishes_its_calls(
