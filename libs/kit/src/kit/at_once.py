@@ -42,7 +42,7 @@ class AtOnce:
         if match.at_once is None:
             return None
         identity, context, parent = telemetry.named_in(headers)
-        scope["state"]["request_id"] = identity
+        scope["state"] |= {"request_id": identity, "traceparent": context}
         answer = match.at_once(scope, caller, match.params, headers, body)
         if answer is None:
             return None

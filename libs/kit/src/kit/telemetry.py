@@ -150,6 +150,7 @@ def _trace(scope: Scope, context: str, parent: str, route: str, status: int, sec
         "http.request.method": scope["method"],
         "http.route": route,
         "http.response.status_code": status,
+        **scope["state"].get("span", {}),  # what the application has to say of it
         "trainyard.request_id": scope["state"]["request_id"],
     }
     tracing.keep(span)

@@ -25,6 +25,7 @@ from serving.api import batches, deployments, inference, mlflow, predict, predic
 from serving.api.later import LaterWorker, problem_of_lost
 from serving.api.state import Parts
 from serving.batching import TTL as BATCH_TTL
+from serving.api.watching import Watch
 from serving.batching import BatchReconciler
 from serving.clients.ingest import Ingest
 from serving.clients.registry import Registry
@@ -36,9 +37,11 @@ from serving.replica.files import Files
 from serving.replica.lanes import Queueing
 from serving.replica.replica import Replica
 from serving.replica.residents import Loader
+from serving.replica.request_log import FOLDER, Bounds, RequestFiles, RequestLog
 from serving.replica.runners import Runners
 from serving.replica.table import Table
 from serving.settings import Settings
+from serving.replica.watched import WATCHED
 from serving.store.batches import BatchStore
 from serving.store.deployments import DeploymentStore
 from serving.store.predictions import PredictionStore
@@ -90,7 +93,9 @@ def create_app(settings: Settings) -> Service:
                 budget=settings.resident_bytes,
                 reload=settings.reload_seconds,
             )
-            parts = Parts(registry, table, replica, **rooms(settings))
+            request_log = request_log_of(settings)
+            watch = Watch(request_log, slow=settings.slow_request_seconds)
+            parts = Parts(registry, table, replica, **rooms(settings), watch=watch)
             wakeup = asyncio.Event()
 
             async def follow(stop: asyncio.Event) -> None:
@@ -100,12 +105,15 @@ def create_app(settings: Settings) -> Service:
                 await listen(settings.url, actions.REPLICAS, wakeup=wakeup, stop=stop)
 
             work = partial(_work_on_parts, settings, engine, Borrowed(table, loader), ingest)
-            async with background(follow, hear, work, partial(_answer_later, settings, engine, parts)):
+            later = partial(_answer_later, settings, engine, parts)
+            logs = [] if request_log is None else [request_log.run]
+            async with background(follow, hear, work, later, *logs):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
                 state = {"engine": engine, "parts": parts}
                 async with _grpc(settings, verifier, lambda: service, state):
-                    yield state
+                    with WATCHED.watching(table, triton=settings.triton_metrics):
+                        yield state
             loader.close()
             files.close()
         await engine.dispose()
@@ -140,6 +148,16 @@ async def _grpc(
 
 def threads() -> int:
     """No more than cores: two models on one would each take twice as long, and their fairness is only ours in turns."""
+def request_log_of(settings: Settings) -> RequestLog | None:
+    """Where some requests are kept, if any are."""
+    if not settings.request_log_share:
+        return None
+    kept = timedelta(days=settings.request_log_days)
+    files = RequestFiles(settings.work_dir / FOLDER, largest=settings.request_log_bytes, kept=kept)
+    of = settings.request_log_share, settings.request_log_row_bytes
+    return RequestLog(files, Bounds(*of, settings.request_log_buffer_bytes, settings.request_log_seconds))
+
+
     return min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 

@@ -88,6 +88,31 @@ class Settings(KitSettings):
     def runner_load(self) -> timedelta:
         return timedelta(seconds=self.runner_load_seconds)
 
+    slow_request_seconds: PositiveFloat = 1.0
+    """A request that takes longer is worth a line in the log, which says where its time went."""
+
+    triton_metrics: bool = False
+    """Show what is counted under the names of Triton's metrics too (`nv_inference_…`), for dashboards that know these."""
+
+    request_log_share: float = Field(default=0.0, ge=0, le=1)
+    """Of all requests, chosen by their ids, that are kept with what was asked and answered: Parquet files below
+    `requests` in the work folder. They hold what users send. 0: none."""
+
+    request_log_row_bytes: PositiveInt = 16 << 10
+    """Of the inputs of one such request, and of its outputs: its first rows, as many as fit."""
+
+    request_log_seconds: PositiveFloat = 60.0
+    """Between two files of a deployment, which is what a process that is killed loses at most."""
+
+    request_log_buffer_bytes: PositiveInt = 32 << 20
+    """That wait in memory to be written. What there is no room for is dropped, and counted."""
+
+    request_log_bytes: PositiveInt = 1 << 30
+    """Of all these files; the oldest are removed."""
+
+    request_log_days: PositiveInt = 7
+    """How long they are kept."""
+
     @property
     def runner_predict(self) -> timedelta:
         return timedelta(seconds=self.runner_predict_seconds)

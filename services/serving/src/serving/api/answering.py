@@ -36,13 +36,6 @@ def written_as_json(live: Live, one: Answering, prediction: Prediction) -> bytes
     )
 
 
-def account(live: Live, one: Answering, count: int, seconds: float) -> None:
-    """So many rows were answered, and it took so long."""
-    live.seconds.observe(seconds)
-    live.rows.inc(count)
-    one.tally.answered(count, seconds)
-
-
 def document_of(content: bytes) -> dict[str, Any]:
     """The request's JSON.
 

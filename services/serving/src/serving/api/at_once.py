@@ -10,7 +10,8 @@ from starlette.types import Scope
 
 from kit.callers import Caller
 from serving.api import deadlines, predict_kinds
-from serving.api.answering import LARGE, MANY, account, arrays_of_json, written_as_json
+from serving.api.answering import LARGE, MANY, arrays_of_json, written_as_json
+from serving.api.watching import Watching
 from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
@@ -32,14 +33,17 @@ def predicted(
         return None
     try:
         arrays = arrays_of_json(one.resident.signature, body)
-        count = one.resident.signature.rows_in(arrays)
-        prediction = one.at_once(arrays, count)
-        if prediction is None or prediction.size > MANY:
+        watching = Watching(scope, live, one, began)
+        count = watching.asks(arrays)
+        prediction = one.at_once(arrays, count, watching.spent) if count <= MANY else None
+        if prediction is None:
+            scope["state"]["read"] = one, arrays  # it is not read twice
             return None
+        watching.answers(prediction)
         content = written_as_json(live, one, prediction)
     except Exception:  # noqa: BLE001 - it is met again on the long way, and said there
         return None
-    account(live, one, count, time.perf_counter() - began)
+    watching.ended(None, scope["state"].get("traceparent"))
     return JSON_HEAD, content
 
 

@@ -23,7 +23,6 @@ def refuses(scope: Scope, caller: Caller, params: Mapping[str, str]) -> errors.E
     except deadlines.TimeoutInvalid:
         return None
     if error is not None:
-        live.refused.inc()
         one.tally.refused(0.0)
     return error
 

@@ -18,6 +18,7 @@ from serving.api import documents, encodings, hurry, repository, strict
 from serving.api import inference_about as about
 from serving.api.predict import JSON, LARGE, LIMIT, MANY, admitted, asked, beside, found
 from serving.api.speaking import Answer, Handle, refusal, speaking
+from serving.api.watching import Watching
 from serving.domain import tensors
 from serving.replica.table import Answering, Live
 
@@ -87,13 +88,14 @@ async def _infer(scope: Scope, receive: Receive) -> Answer:
     body = await bodies.read(scope, receive, limit=LIMIT)
     began = time.perf_counter()
     live, one = found(scope)
-    until = await admitted(scope, live, one)
-    # A packed body may be any size: what it unpacks to is not known yet.
-    is_much = len(body) > LARGE or encoding != ""
-    request, arrays = await beside(is_much, _read, length, encoding, body, one)
-    prediction = await asked(live, one, arrays, began, receive, until)
-    identity = request.id or scope["state"]["request_id"]
-    return await beside(prediction.size > MANY, _written, live, one, request, prediction, identity)
+    with Watching(scope, live, one, began) as watching:
+        until = await admitted(watching)
+        # A packed body may be any size: what it unpacks to is not known yet.
+        is_much = len(body) > LARGE or encoding != ""
+        request, arrays = await beside(is_much, _read, length, encoding, body, one)
+        prediction = await asked(watching, arrays, receive, until)
+        identity = request.id or scope["state"]["request_id"]
+        return await beside(prediction.size > MANY, _written, live, one, request, prediction, identity)
 
 
 def _described(scope: Scope) -> tuple[str | None, str]:

@@ -15,12 +15,11 @@ from serving.api import at_once, deadlines, documents, hurry, predict_kinds
 from serving.api.answering import LARGE as LARGE
 from serving.api.answering import MANY as MANY
 from serving.api.answering import RequestInvalid as RequestInvalid
-from serving.api.answering import account
 from serving.api.answering import arrays_of_json as arrays_of_json
 from serving.api.answering import document_of as document_of
 from serving.api.answering import written_as_json as written_as_json
-from serving.api.answering import RequestInvalid as RequestInvalid
 from serving.api.predict_kinds import Read as Read
+from serving.api.watching import Watching
 from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
@@ -75,10 +74,13 @@ async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, w
     """The answer to a body, which `read` makes arrays of and `write` an answer of the prediction."""
     began = time.perf_counter()
     live, one = found(scope)
-    until = await admitted(scope, live, one)
-    arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
-    prediction = await asked(live, one, arrays, began, receive, until)
-    return await beside(prediction.size > MANY, write, live, one, prediction)
+    with Watching(scope, live, one, began) as watching:
+        until = await admitted(watching)
+        known, arrays = scope["state"].get("read", (None, None))
+        if known is not one or arrays is None:
+            arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
+        prediction = await asked(watching, arrays, receive, until)
+        return await beside(prediction.size > MANY, write, live, one, prediction)
 
 
 def found(scope: Scope) -> tuple[Live, Answering]:
@@ -99,7 +101,7 @@ async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) 
     return await asyncio.to_thread(work, *given) if is_much else work(*given)
 
 
-async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
+async def admitted(watching: Watching) -> float | None:
     """When the client stops waiting, if it says so. Before anything is parsed: to refuse must cost next to nothing.
 
     Raises:
@@ -107,29 +109,27 @@ async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
         DeadlineExceeded: the loop did not.
         TimeoutInvalid: the client says something that is no time.
     """
-    until = deadlines.until(scope)
+    until = deadlines.until(watching.scope)
+    began = time.perf_counter()
     try:
-        await one.admit(until)
+        await watching.one.admit(until)
     except errors.Error:
-        live.refused.inc()
-        one.tally.refused(0.0)
+        watching.refused()
         raise
+    watching.admitted(time.perf_counter() - began)
     return until
 
 
-async def asked(
-    live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive, until: float | None = None
-) -> Prediction:
-    """The model's answers, accounted to its revision. `until` is what `admitted` said."""
-    count = one.resident.signature.rows_in(arrays)
+async def asked(watching: Watching, arrays: Arrays, receive: Receive, until: float | None = None) -> Prediction:
+    """The model's answers. `until` is what `admitted` said."""
+    one, count = watching.one, watching.asks(arrays)
     try:
-        work = one.predict(arrays, count, until)
+        work = one.predict(arrays, count, until, watching.spent)
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
-        live.refused.inc()
-        one.tally.refused(time.perf_counter() - began)
+        watching.refused()
         raise
-    account(live, one, count, time.perf_counter() - began)
+    watching.answers(prediction)
     return prediction
 
 

@@ -19,6 +19,7 @@ from kit import errors
 from models.signature import Arrays, Prediction
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
+from serving.replica.tallies import Spent, Tally
 from serving.replica.turns import Line, Turns
 
 Run = Callable[[Arrays], Awaitable[Prediction]]
@@ -62,9 +63,13 @@ class _Waiting:
     until: float | None
     """When its client stops waiting, by the clock of the loop."""
     alarm: asyncio.TimerHandle
+    since: float
+    """When it came, by that clock."""
+    spent: Spent
 
-    def begun(self) -> None:
+    def begun(self, now: float) -> None:
         """What is worked on is finished, also after the patience with a queue."""
+        self.spent.queue += now - self.since
         if self.until is None:
             self.alarm.cancel()
 
@@ -119,6 +124,8 @@ class Lane:
         self._rows = 0
         self._batch = 0, 0.0  # rows under way, and since when
         self._worker: asyncio.Task[None] | None = None
+        self.tally = Tally()
+        """Of the batches that the model has answered."""
 
     @property
     def waiting(self) -> int:
@@ -168,8 +175,11 @@ class Lane:
     def _full(self, detail: str) -> Overloaded:
         return Overloaded(detail, retry_after=timedelta(seconds=min(max(self.wait(), 1.0), LONGEST)))
 
-    async def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Prediction:
-        """
+    async def predict(
+        self, arrays: Arrays, rows: int, until: float | None = None, spent: Spent | None = None
+    ) -> Prediction:
+        """The answers; into `spent` is written where the time went.
+
         Raises:
             Overloaded: as `admit`; or the model has not come to it within the patience.
             DeadlineExceeded: `until`, by the clock of the loop, is over.
@@ -177,10 +187,10 @@ class Lane:
         self.admit(rows, until)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Prediction] = loop.create_future()
-        end = loop.time() + self._patience if until is None else until
-        mine = _Waiting(
-            arrays, rows, self._joins(arrays), answer, until, loop.call_at(end, self._late, answer, until is None)
-        )
+        now = loop.time()
+        end = now + self._patience if until is None else until
+        alarm = loop.call_at(end, self._late, answer, until is None)
+        mine = _Waiting(arrays, rows, self._joins(arrays), answer, until, alarm, now, spent or Spent())
         self._queue.append(mine)
         self._rows += rows
         if self._worker is None:
@@ -210,8 +220,7 @@ class Lane:
                     if batch:
                         began = clock()
                         self._batch = rows, began
-                        await self._serve(batch)
-                        self._cost.learn(rows, self._meter.take() or clock() - began)
+                        self._cost.learn(rows, await self._serve(batch))
                 self._batch = 0, 0.0
         finally:
             self._worker = None
@@ -222,12 +231,12 @@ class Lane:
 
     def _next(self) -> tuple[list[_Waiting], int]:
         batch: list[_Waiting] = []
-        rows, most = 0, self._most_rows()
+        rows, most, now = 0, self._most_rows(), asyncio.get_running_loop().time()
         while self._queue and (not batch or self._fits(batch, rows, most)):
             waiting = self._queue.popleft()
             self._rows -= waiting.rows
             if not waiting.answer.done():  # else its client has gone, or its time is over
-                waiting.begun()
+                waiting.begun(now)
                 batch.append(waiting)
                 rows += waiting.rows
         return batch, rows
@@ -237,25 +246,40 @@ class Lane:
         alike = coming.joins is not None and coming.joins == batch[0].joins
         return alike and rows + coming.rows <= most and len(batch) < self._together
 
-    async def _serve(self, batch: list[_Waiting]) -> None:
+    async def _serve(self, batch: list[_Waiting]) -> float:
+        """Answer them. Says the seconds that the model took."""
+        began = asyncio.get_running_loop().time()
         try:
             whole = await self._run(_joined(batch))
         except (errors.Corrupt, errors.Invalid) as error:
+            took = self._took(began)
             if len(batch) == 1:
                 _fail(batch, error)
-                return
+                return took
             for one in batch:  # whose rows it were is only seen one by one
                 if not one.answer.done():
-                    await self._serve([one])
+                    took += await self._serve([one])
+            return took
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             _fail(batch, error)
-        else:
-            start = 0
-            for one in batch:
-                end = start + one.rows
-                if not one.answer.done():
-                    one.answer.set_result(whole if len(batch) == 1 else whole.part(start, end))
-                start = end
+            return self._took(began)
+        took = self._took(began)
+        self._answer(batch, whole, took)
+        return took
+
+    def _took(self, began: float) -> float:
+        return self._meter.take() or asyncio.get_running_loop().time() - began
+
+    def _answer(self, batch: list[_Waiting], whole: Prediction, took: float) -> None:
+        rows = sum(one.rows for one in batch)
+        self.tally.executed(len(batch), rows, took)
+        start = 0
+        for one in batch:
+            end = start + one.rows
+            one.spent.compute, one.spent.batch = took, rows
+            if not one.answer.done():
+                one.answer.set_result(whole if len(batch) == 1 else whole.part(start, end))
+            start = end
 
 
 @dataclass(frozen=True)
