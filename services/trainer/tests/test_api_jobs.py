@@ -52,7 +52,7 @@ async def test_a_job_is_taken_and_can_be_looked_at(client: httpx2.AsyncClient) -
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
-        ({"estimator": {"class": "sklearn.svm.SVC"}}, "#/estimator/class"),
+        ({"estimator": {"class": "sklearn.svm.OneClassSVM"}}, "#/estimator/class"),
         ({"estimator": {"class": TREE, "parameters": {"max_depth": 0}}}, "#/estimator/parameters/max_depth"),
         ({"estimator": {"class": TREE, "parameters": {"n_jobs": 4}}}, "#/estimator/parameters/n_jobs"),
         ({"preprocessing": {"numeric": "guess"}}, "#/preprocessing/numeric"),
