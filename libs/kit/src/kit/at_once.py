@@ -17,6 +17,8 @@ from kit.refusals import Known, Refusals
 from kit.routes import RouteTable
 
 BEARER = b"bearer "
+HELD, DIGITS = 1 << 20, 7
+"""Bytes of a body that may be held, and how many digits say them."""
 
 
 class AtOnce:
@@ -54,6 +56,15 @@ class AtOnce:
             identity.encode("ascii"),
             content,
         )
+
+    def awaits(self, scope: Scope) -> bool:
+        """Whether a body that is not whole yet is held for that: of a caller who is known, and so long at most."""
+        match = self._routes.find(scope["method"], scope["path"])
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
+        if match is None or match.access is None or match.at_once is None or not 0 < len(length) <= DIGITS:
+            return False
+        return int(length) <= HELD and self._caller(match.access, headers) is not None
 
     def _caller(self, access: Access, headers: Mapping[bytes, bytes]) -> Caller | None:
         """Who is known, and may ask."""

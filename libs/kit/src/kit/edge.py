@@ -42,6 +42,9 @@ class EdgeProtocol(HttpToolsProtocol):
         """Of the body of that."""
         self._prompt = getattr(self.app, "is_prompt", None)
         self._at_once = getattr(self.app, "at_once", None)
+        self._awaits = getattr(self._at_once, "awaits", None)
+        self._is_awaited: bool | None = None
+        """Whether the rest of that is waited for, if it was looked at."""
         self._is_breath_taken = False
         self._refusal: Refusal | None = None
         self._head_bytes = 0
@@ -81,16 +84,21 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         self._is_breath_taken = False
         super().data_received(data)
-        self._begin_whole()
-        if self._deadline is None and not self._deaf:
+        if self._whole is not None:
+            self._begin_whole()
+        if self._deadline is None and not self._deaf and (self._body_open or self._head_open or self._head_bytes):
             self._await_more()
         # The parser tells of a header once it has all of it.
         if self._head_bytes > self.limits.header_bytes + self.limits.url and not self._deaf:
             self._refuse(edge_rules.headers_too_large(self.limits))
 
     def _begin_whole(self) -> None:
-        """What would be answered at once begins as all others do: its body is still on its way."""
-        if self._whole is not None:
+        """What would be answered at once begins as all others do, if what is left of its body is not waited for."""
+        if self._whole is None:
+            return
+        if self._is_awaited is None:
+            self._is_awaited = not self.expect_100_continue and self._awaits is not None and self._awaits(self.scope)
+        if not self._is_awaited:
             cycle, self._whole = self._whole, None
             if body := self._body_of_it():
                 cycle.body += body
@@ -192,7 +200,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
         elif self._prompt is not None and not self._is_breath_taken and self._prompt(self.scope):
             self._is_breath_taken = True  # who sends many requests at once lets others have their turn
-            self._whole = cycle
+            self._whole, self._is_awaited = cycle, None
         else:
             self._start_asgi_task(cycle, self.app)
 
@@ -239,7 +247,7 @@ class EdgeProtocol(HttpToolsProtocol):
             if (answer := self._answer_to(cycle, body)) is not None:
                 cycle.answer(answer)
             else:
-                cycle.body += body
+                cycle.body = body  # type: ignore[assignment]  # which nothing is added to any more
                 cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
 
     def _body_of_it(self) -> bytes:

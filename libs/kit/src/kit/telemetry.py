@@ -15,12 +15,12 @@ from functools import cache
 from typing import TextIO
 
 import orjson
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import tracing
 from kit.ids import random_id
 from kit.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
+from kit.tallying import Counter, Histogram
 from kit.tracing import child_of as child_of
 from kit.tracing import traceparent as traceparent
 
@@ -127,11 +127,10 @@ def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
 
 def _account(method: str, route: str, status: int, seconds: float, identity: str, context: str) -> None:
     requests, took = _meters(method, route, status)
-    requests.inc()
-    took.observe(seconds)
+    requests.add()
+    took.add(seconds)
     if route not in QUIET and log.isEnabledFor(logging.INFO):
-        fields: dict[str, object] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
-        _lines.answered(fields, identity, context)
+        _lines.answered(method, route, status, seconds, identity, context)
 
 
 def _trace(scope: Scope, context: str, parent: str, route: str, status: int, seconds: float) -> None:
@@ -150,8 +149,8 @@ def _trace(scope: Scope, context: str, parent: str, route: str, status: int, sec
         "http.request.method": scope["method"],
         "http.route": route,
         "http.response.status_code": status,
-        **scope["state"].get("span", {}),  # what the application has to say of it
         "trainyard.request_id": scope["state"]["request_id"],
+        **scope["state"].get("span", {}),  # what the application has to say of it
     }
     tracing.keep(span)
 
@@ -162,42 +161,55 @@ class _Lines:
     def __init__(self, service: str = "", stream: TextIO | None = None) -> None:
         self._service = service
         self._stream = stream
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[int, str, str, int, float, str, str]] = []
+        self._begun: dict[tuple[str, str, int], str] = {}
         self._second = 0
         self._date = ""
 
-    def answered(self, fields: dict[str, object], identity: str, context: str) -> None:
+    def answered(self, method: str, route: str, status: int, seconds: float, identity: str, context: str) -> None:
         """Say that a request was answered, within 50 ms."""
         if self._stream is None:  # nobody has configured anything: the line is one as all others
+            fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
             log.info("answered", extra=fields)
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
-        line = {
-            "time": self._time(),
+        self._waiting.append((time.time_ns(), method, route, status, seconds, identity, context))
+
+    def _line(self, at: int, method: str, route: str, status: int, seconds: float, identity: str, context: str) -> str:
+        begun = self._begun.get((method, route, status))
+        if begun is None:  # by what is bounded, as above
+            begun = self._begun[method, route, status] = self._begin(method, route, status)
+        plain = '"' not in identity and "\\" not in identity
+        said = f'"{identity}"' if plain else orjson.dumps(identity).decode()
+        took = f'"seconds":{round(seconds, 6)},"request_id":{said},"trace_id":"{context[3:35]}"'
+        return f'{{"time":"{self._time(at)}",{begun},{took}}}\n'
+
+    def _begin(self, method: str, route: str, status: int) -> str:
+        fields = {
             "level": "info",
             "service": self._service,
             "logger": log.name,
             "event": "answered",
-            **fields,
-            "request_id": identity,
-            "trace_id": context[3:35],
+            "method": method,
+            "route": route,
+            "status": status,
         }
-        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        return orjson.dumps(fields).decode()[1:-1]
 
-    def _time(self) -> str:
-        """Now, as `datetime.isoformat` has it. Only its milliseconds are new in most lines."""
-        second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    def _time(self, at: int) -> str:
+        """As `datetime.isoformat` has it. Only its milliseconds are new in most lines."""
+        second, milliseconds = divmod(at // 1_000_000, 1000)
         if second != self._second:
             self._second = second
             self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._date}.{milliseconds:03}+00:00"
 
     def flush(self) -> None:
-        text, self._waiting = b"".join(self._waiting).decode(), []
-        if text and self._stream is not None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and self._stream is not None:
             with contextlib.suppress(OSError, ValueError):  # as logging does with a stream that is broken or closed
-                self._stream.write(text)
+                self._stream.write("".join([self._line(*it) for it in waiting]))
                 self._stream.flush()
 
 
