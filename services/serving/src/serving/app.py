@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import audit, events, idempotency, leases
 from kit.app import Service, assemble, background, make_api
+from kit.attestations import Trust
 from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
 from kit.reconcile import controller, every, first, listen
@@ -24,8 +25,8 @@ from serving import actions
 from serving.api import batches, deployments, inference, mlflow, predict, predictions, v1
 from serving.api.later import LaterWorker, problem_of_lost
 from serving.api.state import Parts
-from serving.batching import TTL as BATCH_TTL
 from serving.api.watching import Watch
+from serving.batching import TTL as BATCH_TTL
 from serving.batching import BatchReconciler
 from serving.clients.ingest import Ingest
 from serving.clients.registry import Registry
@@ -36,12 +37,12 @@ from serving.replica.children import ChildLimits
 from serving.replica.files import Files
 from serving.replica.lanes import Queueing
 from serving.replica.replica import Replica
-from serving.replica.residents import Loader
 from serving.replica.request_log import FOLDER, Bounds, RequestFiles, RequestLog
+from serving.replica.residents import Loader
 from serving.replica.runners import Runners
 from serving.replica.table import Table
-from serving.settings import Settings
 from serving.replica.watched import WATCHED
+from serving.settings import Settings
 from serving.store.batches import BatchStore
 from serving.store.deployments import DeploymentStore
 from serving.store.predictions import PredictionStore
@@ -83,7 +84,8 @@ def create_app(settings: Settings) -> Service:
             )
             queueing = Queueing(settings.waiting_requests, settings.queue_seconds)
             runners = Runners(limits, queueing=queueing)
-            loader = Loader(files, runners, queueing=queueing, threads=threads())
+            trust = partial(Trust.load, settings.trust_file, settings.public_keys_file)
+            loader = Loader(files, runners, queueing=queueing, threads=threads(), trust=trust)
             replica = Replica(
                 engine,
                 table,
@@ -146,8 +148,6 @@ async def _grpc(
         yield
 
 
-def threads() -> int:
-    """No more than cores: two models on one would each take twice as long, and their fairness is only ours in turns."""
 def request_log_of(settings: Settings) -> RequestLog | None:
     """Where some requests are kept, if any are."""
     if not settings.request_log_share:
@@ -158,6 +158,8 @@ def request_log_of(settings: Settings) -> RequestLog | None:
     return RequestLog(files, Bounds(*of, settings.request_log_buffer_bytes, settings.request_log_seconds))
 
 
+def threads() -> int:
+    """No more than cores: two models on one would each take twice as long, and their fairness is only ours in turns."""
     return min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 

@@ -27,6 +27,10 @@ class Settings(KitSettings):
     """Where the inference protocol is spoken over gRPC too, to services that hold an internal token; it needs the extra
     `grpc` (grpcio). 0 takes a free port. Unset: nowhere."""
 
+    trust_file: Path | None = None
+    """Who may attest models, and of which projects models must be attested: JSON, see docs/attestations.md. It is read
+    whenever a model is loaded. Unset: every version that the registry names is loaded."""
+
     poll_seconds: PositiveFloat = 1.0
     """Between two looks at what is to be served; a notification comes sooner."""
 
@@ -84,10 +88,6 @@ class Settings(KitSettings):
     waiting_prediction_bytes: PositiveInt = 256 << 20
     """Of the bodies of these."""
 
-    @property
-    def runner_load(self) -> timedelta:
-        return timedelta(seconds=self.runner_load_seconds)
-
     slow_request_seconds: PositiveFloat = 1.0
     """A request that takes longer is worth a line in the log, which says where its time went."""
 
@@ -112,6 +112,10 @@ class Settings(KitSettings):
 
     request_log_days: PositiveInt = 7
     """How long they are kept."""
+
+    @property
+    def runner_load(self) -> timedelta:
+        return timedelta(seconds=self.runner_load_seconds)
 
     @property
     def runner_predict(self) -> timedelta:
