@@ -237,14 +237,16 @@ def main() -> None:
         small = serving_models.train("lr", serving_models.data()["lr"], home / "small")
         server = stack.enter_context(pinned(home))
         for made, *deployments in (
-            (wide, "wide", "quiet", "flooded"),
+            (wide, "alone", "wide", "quiet", "flooded"),
             (small, "small"),
             (small.without_twin(), "bad"),
         ):
             reference = server.platform.register(f"model-{deployments[0]}", made)
             for deployment in deployments:
-                if why := server.platform.deploy(deployment, reference):
+                alone = {"concurrency": 1} if deployment == "alone" else {}
+                if why := server.platform.deploy(deployment, reference, **alone):
                     raise SystemExit(f"{deployment}: {why}")
+        overload(server, "alone", wide, seconds, STAGES)
         overload(server, "wide", wide, seconds, STAGES)
         fairness(server, wide, seconds)
         isolation(server, wide, small, seconds)
