@@ -170,19 +170,16 @@ class EdgeProtocol(HttpToolsProtocol):
             raise self._because(edge_rules.url_too_long(self.limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        self._header_bytes += len(name) + len(value) + len(b": \r\n")
-        if len(self.headers) > self.limits.headers or self._header_bytes > self.limits.header_bytes:
+        self.headers.append((name.lower(), value))
+        self._header_bytes += len(name) + len(value) + 4  # ": " and the end of the line
+        if self._header_bytes > self.limits.header_bytes or len(self.headers) > self.limits.headers:
             raise self._because(edge_rules.headers_too_large(self.limits))
 
     def on_headers_complete(self) -> None:
         upgrade = self.parser.should_upgrade()
         version, method = self.parser.get_http_version(), self.parser.get_method()
         try:
-            edge_rules.check_head(version, method, self.url, self.headers, upgrade=upgrade)
+            self.expect_100_continue = edge_rules.check_head(version, method, self.url, self.headers, upgrade=upgrade)
         except Refusal as refusal:
             raise self._because(refusal) from None
         self._fill_scope(version, method)
@@ -211,7 +208,7 @@ class EdgeProtocol(HttpToolsProtocol):
         scope["method"] = method.decode("ascii")
         scope["http_version"] = version
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw
+        scope["raw_path"] = self.root_path.encode("ascii") + raw if self.root_path else raw
         scope["query_string"] = query
 
     def _make_cycle(self, version: str) -> cycles.Cycle:
@@ -235,20 +232,23 @@ class EdgeProtocol(HttpToolsProtocol):
             self._paused = self._paused or self.flow.read_paused
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         self._body_open = False
         self._after(None)
-        if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
-            self._begin_idle()
-        if self._whole is not None:
-            cycle, self._whole = self._whole, None
-            self._running = cycle
-            body = self._body_of_it()
-            if (answer := self._answer_to(cycle, body)) is not None:
-                cycle.answer(answer)
-            else:
-                cycle.body = body  # type: ignore[assignment]  # which nothing is added to any more
-                cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+        cycle, self._whole = self._whole, None
+        if cycle is None:
+            super().on_message_complete()
+            if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
+                self._begin_idle()
+            return
+        self._running = cycle
+        body = self._body_of_it()
+        if (answer := self._answer_to(cycle, body)) is not None:
+            cycle.answer(answer)
+            return
+        cycle.body = body  # type: ignore[assignment]  # which nothing is added to any more
+        cycle.more_body = False
+        cycle.message_event.set()
+        cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
 
     def _body_of_it(self) -> bytes:
         pieces, self._pieces = self._pieces, []

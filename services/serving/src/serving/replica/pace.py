@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from serving.replica.lanes import Overloaded
 
-SLICE = 0.005
+SLICE = 0.01
 """Seconds of one breath."""
 LEARNING = 0.2
 
