@@ -9,6 +9,7 @@ microseconds since 1970 in UTC (missing: the smallest int64).
 import math
 from collections.abc import Hashable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ TYPES = ("number", "integer", "string", "boolean", "timestamp")
 TASKS = ("classification", "regression")
 FEW = 32
 """Numbers that are looked at sooner one by one than as an array."""
+INFINITE = "The model answered with a number that is not finite."
 MISSING_TIME = np.iinfo(np.int64).min
 
 Arrays = dict[str, NDArray[Any]]  # one [rows, 1] array per input, by name
@@ -191,15 +193,17 @@ class Signature:
                 return [{"label": label} for label in self.labels_of(prediction)]
             require_finite(prediction.values)
             return [{"value": value} for value in prediction.values.tolist()]
-        labels = self.labels_of(prediction)
         if prediction.scores.size <= FEW:
             found = prediction.scores.tolist()
-            require_finite(prediction.scores)
+            if not all(map(math.isfinite, chain.from_iterable(found))):
+                raise ModelOutputInvalid(INFINITE)
             chosen = [it[1] for it in found] if len(self.classes) == 2 else list(map(max, found))
-            return [{"label": label, "score": score} for label, score in zip(labels, chosen, strict=True)]
-        require_finite(prediction.scores)
-        column = prediction.scores[:, 1] if len(self.classes) == 2 else prediction.scores.max(axis=1)
-        return [{"label": label, "score": score} for label, score in zip(labels, column.tolist(), strict=True)]
+        else:
+            require_finite(prediction.scores)
+            column = prediction.scores[:, 1] if len(self.classes) == 2 else prediction.scores.max(axis=1)
+            chosen = column.tolist()
+        labels = self.labels_of(prediction)
+        return [{"label": label, "score": score} for label, score in zip(labels, chosen, strict=True)]
 
     def labels_of(self, prediction: Prediction) -> list[Any]:
         """The classes that the model chose, as JSON values: an estimator knows false and true as 0 and 1."""
@@ -224,4 +228,4 @@ def require_finite(values: NDArray[Any]) -> None:
     else:
         are_finite = bool(np.isfinite(values).all())
     if not are_finite:
-        raise ModelOutputInvalid("The model answered with a number that is not finite.")
+        raise ModelOutputInvalid(INFINITE)

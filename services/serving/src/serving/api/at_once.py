@@ -44,9 +44,9 @@ def predicted(
             return None
         watching.answers(prediction)
         content = written_as_json(live, one, prediction)
+        watching.ended(None, scope["state"].get("traceparent"))
     except Exception:  # noqa: BLE001 - it is met again on the long way, and said there
         return None
-    watching.ended(None, scope["state"].get("traceparent"))
     return JSON_HEAD, content
 
 
@@ -78,9 +78,9 @@ def inferred(
             if encoding is not None:
                 content = encodings.packed(content, encoding)
                 head += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % encoding.encode("ascii")
+        watching.ended(None, scope["state"].get("traceparent"))
     except Exception:  # noqa: BLE001 - as above
         return None
-    watching.ended(None, scope["state"].get("traceparent"))
     return head, content
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 ON_LOOP = 300e-6
-"""Seconds of computing that a request may take on the event loop. The way to a thread and back takes a third of that."""
+"""Seconds of computing that a request may take on the event loop. A thread, and the way back, cost a third of that."""
 FACTOR = 3
 """Bytes in memory for each of a file: the graph, the weights as the runtime lays them out, and room to answer in. Not
 measured here, where whatever else the process does meanwhile would be a model's; what runs in a child is."""
@@ -176,7 +176,7 @@ class Here:
         self.bytes = size
         self.signature: AnySignature = model.signature
         self.cost = cost
-        self.pace: Pace = threads.pace
+        self.pace: Pace | None = threads.pace
         self._model = model
         self._threads = threads
 

@@ -69,13 +69,13 @@ class Answering:
 
     def is_free(self) -> bool:
         """Whether one row would be answered on the loop, without waiting for it to come round."""
-        resident = self.resident
-        return isinstance(resident, Here) and resident.is_quick(1) and resident.pace.is_free()
+        resident, pace = self.resident, self.resident.pace
+        return isinstance(resident, Here) and pace is not None and resident.is_quick(1) and pace.is_free()
 
     def at_once(self, arrays: Arrays, rows: int, spent: Spent) -> Prediction | None:
         """The answers, in a turn that is taken; None: not without waiting."""
-        resident = self.resident
-        if not isinstance(resident, Here) or not resident.is_quick(rows) or not resident.pace.take():
+        resident, pace = self.resident, self.resident.pace
+        if not isinstance(resident, Here) or pace is None or not resident.is_quick(rows) or not pace.take():
             return None
         began = time.perf_counter()
         prediction = resident.answer(arrays)
