@@ -1,5 +1,5 @@
-"""What is noticed of each request, beside its answer: counts and times always; of some a span's attributes, a row of the
-request log, or a line that says where the time of a slow one went."""
+"""What is noticed of each request, beside its answer: counts and times always; of some the attributes of a span, a row
+of the request log, or a line that says where the time of a slow one went."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ LINES, LINE_SECONDS = 20, 5.0
 
 
 class Watching:
-    """One request, from its body to its answer: `with` it, what becomes of it is counted, and told where that is due."""
+    """One request, from its body to its answer: `with` it, what becomes of it is counted, and told where due."""
 
     __slots__ = ("arrays", "began", "count", "live", "one", "predicted_at", "prediction", "scope", "spent")
 

@@ -43,7 +43,7 @@ FIXED = 400
 """Bytes that a row takes beside what was asked and answered."""
 OBJECT = 64
 """Bytes of a text beside its characters."""
-EPOCH = datetime(1970, 1, 1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_sampled(request_id: str, share: float) -> bool:
@@ -62,7 +62,9 @@ class Kept:
     prediction: Prediction | None
 
     @classmethod
-    def of(cls, signature: AnySignature, arrays: Arrays, count: int, prediction: Prediction | None, most: int) -> "Kept":
+    def of(
+        cls, signature: AnySignature, arrays: Arrays, count: int, prediction: Prediction | None, most: int
+    ) -> "Kept":
         """At most so many bytes of inputs, and of outputs."""
         outputs = {} if prediction is None else dict(enumerate(_arrays_of(prediction)))
         rows = min(_fitting(arrays.values(), count, most), _fitting(outputs.values(), count, most))
@@ -85,8 +87,9 @@ class Kept:
     @property
     def outputs(self) -> str:
         """JSON."""
-        known = self.prediction is not None and self.rows
-        return _json(self.signature.answers_of(self.prediction)) if known and self.prediction is not None else "[]"
+        if self.prediction is None or not self.rows:
+            return "[]"
+        return _json(self.signature.answers_of(self.prediction))
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def _plain(array: NDArray[Any]) -> list[Any]:
 
 def _time(microseconds: int) -> str:
     try:
-        return (EPOCH + timedelta(microseconds=microseconds)).isoformat() + "Z"
+        return (EPOCH + timedelta(microseconds=microseconds)).isoformat().removesuffix("+00:00") + "Z"
     except OverflowError:
         return str(microseconds)
 

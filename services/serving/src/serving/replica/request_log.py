@@ -1,4 +1,4 @@
-"""The request log: some requests, by their id, with what was asked and answered, in Parquet files below the work folder.
+"""The request log: some requests, by their id, with what was asked and answered, as Parquet in the work folder.
 
 A request waits for nothing of it: a row is put into a buffer, and what the buffer has no room for is dropped and
 counted. A thread writes files, each whole or not there. A process that is killed loses what it has not written yet.
