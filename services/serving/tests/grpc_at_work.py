@@ -1,7 +1,7 @@
 """A client of the inference protocol over gRPC, made of the messages alone."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ class Caller:
         name: str,
         message: Any = None,
         *,
-        metadata: Sequence[tuple[str, str]] | None = None,
+        metadata: Iterable[tuple[str, str | bytes]] | None = None,
         within: float | None = 20,
         compression: Any = None,
     ) -> Any:

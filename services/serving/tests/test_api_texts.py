@@ -97,7 +97,7 @@ async def test_texts_get_the_pipelines_own_answers_by_every_way_in(at: tuple[Ser
     for label, probabilities in answers:
         assert label == labels.tolist()
         np.testing.assert_allclose(probabilities, scores, atol=1e-6)
-        np.testing.assert_array_equal(np.float32(probabilities), np.float32(answers[0][1]))
+        np.testing.assert_array_equal(np.array(probabilities, np.float32), np.array(answers[0][1], np.float32))
 
 
 async def test_bytes_that_are_no_text_are_the_askers_mistake(at: tuple[Serving, Caller]) -> None:

@@ -228,13 +228,13 @@ async def test_an_application_that_fails_says_nothing_of_itself(at: tuple[Applic
 
 async def test_only_what_means_something_here_is_a_header(at: tuple[Application, Caller]) -> None:
     app, caller = at
-    said = (
+    said: list[tuple[str, str | bytes]] = [
         *caller.headers.items(),
         ("traceparent", "tp"),
         ("x-request-timeout", "9"),
         ("x-bin", b"\xff"),
         ("accept", "x"),
-    )
+    ]
     await caller.ask("ServerLive", metadata=said)
     names = {name for name, _ in app.asked[-1]["headers"]}
     assert {b"authorization", b"traceparent"} <= names
