@@ -73,7 +73,10 @@ class Watching:
             self.one.tally.answered(self.count, seconds, self.spent)
         watch: Watch = self.scope["state"]["parts"].watch
         if watch.wants(seconds):
-            watch.hears(self, seconds, error, context)
+            try:
+                watch.hears(self, seconds, error, context)
+            except Exception:  # whatever is wrong with what is told of an answer, it is given
+                log.exception("a request was not told of")
 
 
 class Watch:
