@@ -53,7 +53,7 @@ Headers = list[tuple[bytes, bytes]]
 async def served(
     app: Application, state: Mapping[str, Any], verifier: Verifier, *, host: str, port: int, slow: float = SLOW
 ) -> AsyncIterator[int]:
-    """Answer gRPC on a port, which it says, by asking the application. `slow` is how long a message may take to come."""
+    """Answer gRPC on a port, which it says, by asking the application. A message may take `slow` seconds to come."""
     asker = Asker(app, state)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT)
     # Unary calls are streams of one message, and only a handler of these is asked before the message is there.
