@@ -1,9 +1,10 @@
 """Ids: those that sort by time, and those that say nothing."""
 
-import os
+import subprocess
+import sys
 import uuid
 
-from kit.ids import PIECES, random_id, uuid7
+from kit.ids import random_id, uuid7
 
 
 def test_ids_sort_by_the_time_they_were_made() -> None:
@@ -13,16 +14,20 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
     assert [it.int >> 80 for it in made] == sorted(it.int >> 80 for it in made)
 
 
-def test_a_child_gives_other_ids_than_its_parent() -> None:
-    random_id()
-    reads, writes = os.pipe()
-    if not (child := os.fork()):
-        os.write(writes, random_id().encode())
-        os._exit(0)
+FORKS = """
+import os
+from kit.ids import random_id
+
+print(random_id(), flush=True)
+if child := os.fork():
     os.waitpid(child, 0)
-    assert os.read(reads, 100).decode() not in {random_id() for _ in range(PIECES)}
-    os.close(reads)
-    os.close(writes)
+print(random_id(), flush=True)
+"""
+
+
+def test_a_child_gives_other_ids_than_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 3
 
 
 def test_random_ids_are_uuids() -> None:

@@ -94,11 +94,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _begin_whole(self) -> None:
         """What would be answered at once begins as all others do, if what is left of its body is not waited for."""
-        if self._whole is None:
-            return
         if self._is_awaited is None:
             self._is_awaited = not self.expect_100_continue and self._awaits is not None and self._awaits(self.scope)
-        if not self._is_awaited:
+        if self._whole is not None and not self._is_awaited:
             cycle, self._whole = self._whole, None
             if body := self._body_of_it():
                 cycle.body += body
