@@ -148,7 +148,8 @@ async def test_counts_are_those_of_rest(at: tuple[Serving, Caller]) -> None:
     await caller.ask("ModelInfer", request(rows(7)))
     assert (await serving.predict("late", rows(2))).is_success
     [stats] = (await caller.ask("ModelStatistics", METHODS["ModelStatistics"][0](name="late"))).model_stats
-    assert (stats.inference_count, stats.inference_stats.success.count) == (9, 2)
+    assert (stats.inference_count, stats.execution_count, stats.inference_stats.success.count) == (9, 2, 2)
+    assert [(it.batch_size, it.compute_infer.count) for it in stats.batch_stats] == [(2, 1), (7, 1)]
 
 
 @pytest.mark.parametrize(
