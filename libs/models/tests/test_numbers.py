@@ -29,7 +29,8 @@ def test_the_short_way_gives_what_the_long_one_gives(count: int, known: bool) ->
         assert not isinstance(long, Columns)
         for name in NAMES:
             np.testing.assert_array_equal(short[name], long[name])
-            assert (short[name].dtype, short[name].shape) == (np.float32, (count, 1))
+            assert short[name].dtype == np.float32
+            assert short[name].shape == (count, 1)
 
 
 @pytest.mark.parametrize("value", [True, None, "1", [1], {}, 1e39, 10**400, float("inf")])

@@ -7,7 +7,7 @@ import pytest
 
 from models import rows
 from models.signature import Columns, Field, Signature
-from models.tensor_signature import TensorSignature, TensorSpec
+from models.tensor_signature import AnySignature, TensorSignature, TensorSpec
 from serving.domain import layouts, tensors
 from serving.domain.layouts import Layout, Layouts
 from serving.domain.tensors import Asked
@@ -68,7 +68,7 @@ def test_what_is_unusual_is_looked_at_more_closely() -> None:
     made = layout_of(words(), binary)
     for value in (np.nan, np.inf):
         assert made.columns_in(SIGNATURE, np.full(6, value, "<f4").tobytes()) is None
-    others = [
+    others: list[AnySignature] = [
         Signature.of([Field("b", "number"), Field("a", "number")], "regression"),
         Signature.of([Field("a", "number"), Field("b", "integer")], "regression"),
         TensorSignature((TensorSpec("a", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)),
