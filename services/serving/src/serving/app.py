@@ -121,13 +121,8 @@ def create_app(settings: Settings) -> Service:
         await engine.dispose()
 
     api = make_api("serving", lifespan)
-    for router in (
-        deployments.router,
-        batches.router,
-        predictions.router,
-        audit.router(),
-        events.router(issuers=SERVICES),
-    ):
+    own = (deployments.router, batches.router, predictions.router)
+    for router in (*own, audit.router(), events.router(issuers=SERVICES)):
         api.include_router(router)
     verifier = load_verifier(settings.public_keys_file, "serving")
     raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
