@@ -178,6 +178,7 @@ async def test_how_a_model_is_set_up_is_told_as_triton_does(late: Serving) -> No
             "probabilities": ("TYPE_FP64", [2]),
         }
 
+
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 

@@ -92,7 +92,7 @@ class Settings(KitSettings):
     """A request that takes longer is worth a line in the log, which says where its time went."""
 
     triton_metrics: bool = False
-    """Show what is counted under the names of Triton's metrics too (`nv_inference_…`), for dashboards that know these."""
+    """Show what is counted under the names of Triton's metrics too (`nv_inference_…`), for whoever knows these."""
 
     request_log_share: float = Field(default=0.0, ge=0, le=1)
     """Of all requests, chosen by their ids, that are kept with what was asked and answered: Parquet files below
