@@ -13,7 +13,8 @@ from registries import Registry, digest_of
 from servings_at_work import Serving
 from sqlalchemy.ext.asyncio import AsyncEngine
 from targets import target
-from test_residents import NoChildren, Source
+from test_replica import Source
+from test_residents import NoChildren
 from worlds import rows, trained
 
 from kit.attestations import AttestationMissing, Attested, Policy, Trust, public_keys, sign

@@ -83,7 +83,7 @@ def test_a_process_that_is_killed_before_a_file_has_its_name_leaves_none_to_be_s
 
 def test_what_is_too_old_and_the_oldest_of_too_much_goes_with_its_folders(tmp_path: Path) -> None:
     kept = files(tmp_path)
-    names = []
+    names: list[Path] = []
     for hour in range(4):
         kept.write([logged(NOON + 3600 * hour)])
         [new] = set(files_in(tmp_path)) - set(names)

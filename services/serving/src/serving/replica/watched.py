@@ -130,7 +130,8 @@ def _triton(lives: Iterable[Live]) -> Iterator[Metric]:
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, str, str], spread: Spread) -> None:
-    family.add_metric(labels, [(floatToGoString(bound), count) for bound, count in spread.below()], spread.sum)
+    counts = [(str(floatToGoString(bound)), count) for bound, count in spread.below()]  # type: ignore[no-untyped-call]
+    family.add_metric(labels, counts, spread.sum)
 
 
 WATCHED = Watched()
