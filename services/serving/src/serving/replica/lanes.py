@@ -8,8 +8,8 @@ more is not done.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -211,19 +211,22 @@ class Lane:
             await asyncio.wait({self._worker})
 
     async def _work(self) -> None:
-        clock = asyncio.get_running_loop().time
         try:
             while self._queue:
-                async with nullcontext() if self._turns is None else self._turns.turn(self._line):
-                    # Only now: whoever comes while others have their turn is part of the batch.
-                    batch, rows = self._next()
-                    if batch:
-                        began = clock()
-                        self._batch = rows, began
-                        self._cost.learn(rows, await self._serve(batch))
+                async with _alone() if self._turns is None else self._turns.turn(self._line) as goes_on:
+                    await self._work_once()
+                    while self._queue and goes_on():
+                        await self._work_once()
                 self._batch = 0, 0.0
         finally:
             self._worker = None
+
+    async def _work_once(self) -> None:
+        # Only now: whoever comes while others have their turn is part of the batch.
+        batch, rows = self._next()
+        if batch:
+            self._batch = rows, asyncio.get_running_loop().time()
+            self._cost.learn(rows, await self._serve(batch))
 
     def _most_rows(self) -> int:
         within = max(2 * self._cost.fixed, BATCH_SECONDS)
@@ -312,6 +315,12 @@ class Queueing:
             joins=joins,
             meter=meter,
         )
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[Callable[[], bool]]:
+    """The turn of a queue that shares nothing."""
+    yield lambda: True
 
 
 def _joined(batch: list[_Waiting]) -> Arrays:
