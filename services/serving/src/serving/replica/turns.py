@@ -11,8 +11,8 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 
 CREDIT = 0.1
-"""Seconds of a worker, at most, that who has asked for less than his share may have at once later: what comes now and then
-comes in bursts too, and each burst would otherwise have every second turn only, beside a flood."""
+"""Seconds of a worker, at most, that who has asked for less than his share may have at once later: what comes now and
+then comes in bursts too, and each burst would otherwise have every second turn only, beside a flood."""
 
 
 class Line:
