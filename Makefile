@@ -9,6 +9,8 @@ PACKAGES := libs/kit libs/models sdk deploy/local services/ingest services/train
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
 	--no-emit-index-url --no-emit-find-links --no-emit-package trainyard --no-emit-package trainyard-kit --no-emit-package trainyard-models
+# Not all of them: torch and its like are for images of one's own (docs/serving-formats.md), and no lock here has them.
+EXTRAS := --extra training --extra serving --extra skops --extra job
 # Of each image: its service, and behind the colon the extra of libs/models that it needs.
 IMAGES := gateway ingest pipelines registry serving:training serving-onnx:serving trainer:- trainer-job:training
 RUN := $(VENV)/run.stamp
@@ -118,8 +120,8 @@ chaos: $(TEST) ## What it does under more load than it can: AREA=serving (ARGS="
 	$(BIN)/python -m benchmarks.$(if $(filter serving,$(AREA)),overload,$(error make chaos AREA=serving)) $(ARGS)
 
 lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
-	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
-	$(COMPILE) --all-extras $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
+	$(COMPILE) $(EXTRAS) --extra grpc $(PROJECTS) requirements/build.in requirements/test.in -o constraints.txt
+	$(COMPILE) $(EXTRAS) $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
 	$(COMPILE) requirements/kserve.in -o requirements/kserve.txt
 	$(COMPILE) requirements/torch.in -c constraints.txt -o requirements/torch.txt

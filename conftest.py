@@ -6,6 +6,7 @@
 Tests are asyncio's (`anyio_mode = auto`): an `async def test_…` needs no mark.
 """
 
+import gc
 import ipaddress
 import itertools
 import os
@@ -13,10 +14,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import greenlet  # type: ignore[import-untyped]
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,9 +33,33 @@ PASSWORD = "for-tests"  # noqa: S105 - of a server that lives as long as this ru
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # For the life of the process, since an audit hook cannot be taken away.
     sys.addaudithook(_stay_here)
+    if sys.version_info < (3, 12) and config.getoption("cov_source", None):
+        _trace_no_weak_reference_of_coverage()
+
+
+def _trace_no_weak_reference_of_coverage() -> None:
+    """Have the ends of greenlets noted by compiled code alone, as long as coverage has weak references to them.
+
+    What greenlet has of a dead thread it ends in a pending call of the main thread; there the callback of the weak
+    reference is Python, and is traced. When meanwhile another thread dies, that function's first instruction sees a
+    pending call to do, may not begin one within another, looks again, and never goes on: CPython 3.11 looks before it
+    traces.
+    """
+
+    class Quiet(weakref.WeakKeyDictionary[object, object]):
+        """What the tracer of each thread makes for itself."""
+
+        def __init__(self, *of: object) -> None:
+            super().__init__(*of)  # type: ignore[call-overload]
+            self._remove = self.data.pop  # type: ignore[attr-defined]
+
+    for one in gc.get_objects():
+        if type(one) is weakref.WeakKeyDictionary and any(isinstance(it, greenlet.greenlet) for it in one):
+            one._remove = one.data.pop  # type: ignore[attr-defined]
+    setattr(weakref, "WeakKeyDictionary", Quiet)  # noqa: B010 - types see no assignment there
 
 
 def _stay_here(event: str, args: tuple[Any, ...]) -> None:

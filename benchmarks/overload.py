@@ -31,9 +31,11 @@ from benchmarks.gateway import free_port, running
 from benchmarks.open_loop import GOOD, Load, Result, fire, request
 from benchmarks.serving_ours import Platform, await_ready, platform
 
-WIDE = (2600, 2600)
+WIDE = (2600, 2600, 2600, 2600)
 COLUMNS = 8
 STAGES = (0.8, 1.0, 2.0, 5.0, 10.0)
+FEW_STAGES = (0.8, 1.0, 2.0)
+"""Of what answers thousands a second: beyond that it is the generator that cannot."""
 REFUSED = frozenset({503})
 CALM = 0.5
 CLIENTS = 16
@@ -237,18 +239,20 @@ def main() -> None:
         small = serving_models.train("lr", serving_models.data()["lr"], home / "small")
         server = stack.enter_context(pinned(home))
         for made, *deployments in (
-            (wide, "wide", "quiet", "flooded"),
+            (wide, "alone", "wide", "quiet", "flooded"),
             (small, "small"),
             (small.without_twin(), "bad"),
         ):
             reference = server.platform.register(f"model-{deployments[0]}", made)
             for deployment in deployments:
-                if why := server.platform.deploy(deployment, reference):
+                alone = {} if deployment in ("wide", "small", "bad") else {"concurrency": 1}
+                if why := server.platform.deploy(deployment, reference, **alone):
                     raise SystemExit(f"{deployment}: {why}")
-        overload(server, "wide", wide, seconds, STAGES)
+        overload(server, "alone", wide, seconds, STAGES)
+        overload(server, "wide", wide, seconds, FEW_STAGES)
         fairness(server, wide, seconds)
         isolation(server, wide, small, seconds)
-        overload(server, "small", small, seconds / 2, (0.8, 1.0, 2.0))
+        overload(server, "small", small, seconds / 2, FEW_STAGES)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Only that process is measured. Every request brings an internal token, is valida
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 import time
@@ -98,10 +97,11 @@ class Platform:
         found = self.call("PUT", url, token, orjson.dumps(manifest), **{"content-type": "application/json"})
         return f"{found['model']}@{found['version']}"
 
-    def deploy(self, name: str, model: str) -> str:
+    def deploy(self, name: str, model: str, **limits: int) -> str:
         """Serve the model, and wait until it answers; or why it does not."""
         url, token = f"http://127.0.0.1:{self.serving_port}/v1/deployments/{name}", self.token("gateway", "serving")
-        self.call("PUT", url, token, json.dumps({"model": model}).encode(), **{"content-type": "application/json"})
+        wanted = orjson.dumps({"model": model, "limits": limits} if limits else {"model": model})
+        self.call("PUT", url, token, wanted, **{"content-type": "application/json"})
         found = self.call("GET", f"{url}?wait=60s", token, None)
         status = found["status"]
         return "" if status["phase"] == "ready" else f"not yet: {status.get('message') or status['phase']}"

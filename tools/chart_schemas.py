@@ -129,6 +129,7 @@ def service_of(service: str) -> Schema:
     values = common() | {
         "image": image(digest=DIGEST, **({"variant": {"enum": ["full", "onnx"]}} if service == "serving" else {})),
         "extraEnv": extra_env(service),
+        "filesConfigMap": NAME,
         "peers": {"type": "object", "additionalProperties": False, "properties": {
             peer: thing(url=URL) for peer in SERVICES if f"{peer}_url" in settings_of(service).model_fields
         }},

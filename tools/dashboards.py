@@ -38,6 +38,10 @@ def quantile(share: float, metric: str, by: str, where: str = "") -> str:
     return f"histogram_quantile({share}, {inner})"
 
 
+def mean(metric: str, by: str) -> str:
+    return f"{rate(metric + '_sum', by)} / {rate(metric + '_count', by)}"
+
+
 def quantiles(title: str, metric: str, by: str, says: str = "", where: str = "") -> Panel:
     queries = ((quantile(share, metric, by, where), f"{{{{{by}}}}} p{share * 100:g}") for share in (0.5, 0.99))
     return Panel(title, "s", tuple(queries), says)
@@ -224,6 +228,37 @@ DASHBOARDS: dict[str, tuple[str, list[list[Panel]]]] = {
                 ),
                 Panel("Revisions that answer, by process", "short", (("trainyard_served_revisions{@}", "{{pod}}"),)),
                 quantiles("Time to load a model", "trainyard_model_load_seconds", "job", "To its first warm answer."),
+            ],
+            [
+                quantiles(
+                    "Wait for the model",
+                    "trainyard_predict_queue_seconds",
+                    "deployment",
+                    "Of requests, before their batch began.",
+                ),
+                quantiles(
+                    "Time of the model", "trainyard_predict_compute_seconds", "deployment", "For a batch of requests."
+                ),
+                Panel(
+                    "Together in a batch, on average",
+                    "short",
+                    (
+                        (mean("trainyard_predict_batch_requests", "deployment"), "{{deployment}} requests"),
+                        (mean("trainyard_predict_batch_rows", "deployment"), "{{deployment}} rows"),
+                    ),
+                ),
+            ],
+            [
+                Panel("Memory of models, by process", "bytes", (("trainyard_resident_bytes{@}", "{{pod}}"),)),
+                Panel(
+                    "Request log: written and dropped",
+                    "reqps",
+                    (
+                        (rate("trainyard_request_log_written_total", "job"), "written"),
+                        (rate("trainyard_request_log_dropped_total", "reason"), "dropped: {{reason}}"),
+                    ),
+                    "Only with SERVING_REQUEST_LOG_SHARE.",
+                ),
             ],
         ],
     ),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _MADE = re.compile(
-    r'\b(Counter|Gauge|Histogram)\(\s*"(trainyard_\w+)",\s*"([^"]*)"(?:\s*"[^"]*")*(?:,\s*(\[[^\]]*\]))?', re.DOTALL
+    r'\b(Counter|Gauge|Histogram)(?:MetricFamily)?\(\s*"(trainyard_\w+)",\s*"([^"]*)"(?:\s*"[^"]*")*'
+    r"(?:,\s*(?:labels=)?(\[[^\]]*\]))?",
+    re.DOTALL,
 )
 _NAMED = re.compile(r"\btrainyard_[a-z0-9_]+")
 SERIES = ("_bucket", "_sum", "_count")

@@ -212,9 +212,11 @@ def test_a_deployment_and_its_predictions(suite: FakeSuite, client: Client) -> N
     suite.on("DELETE", path, Answer(204))
     assert client.deployments.put("flight-delays", "flight-delays@champion").serves == ("flight-delays@1",)
     client.deployments.put("flight-delays", [{"model": "m@1", "weight": 90}, {"model": "m@2", "weight": 10}])
+    client.deployments.put("flight-delays", "m", limits={"waiting": 9}, pinned=False)
     assert [asked.json for asked in suite.of("PUT", path)] == [
         {"model": "flight-delays@champion"},
         {"models": [{"model": "m@1", "weight": 90}, {"model": "m@2", "weight": 10}]},
+        {"model": "m", "limits": {"waiting": 9}, "pinned": False},
     ]
     assert [found.name for found in client.deployments.list()] == ["flight-delays"]
     assert client.predict("flight-delays", [{"carrier": "UA"}]).predictions == ({"label": True, "score": 0.8},)

@@ -146,6 +146,17 @@ def test_numbers_stay_numbers(render: Render) -> None:
     assert everything["GATEWAY_IN_FLIGHT"]["value"] == "1000000"
 
 
+def test_files_of_ones_own_are_where_a_setting_can_name_them(render: Render) -> None:
+    path = "/etc/trainyard/files/trust.json"
+    release = render("default", "serving.filesConfigMap=trust", f"serving.extraEnv.SERVING_TRUST_FILE={path}")
+    pod = release.pod("trainyard-serving-api")
+    assert pod.env()["SERVING_TRUST_FILE"]["value"] == path
+    [volume] = [it for it in pod.spec["volumes"] if it["name"] == "files"]
+    assert volume["configMap"]["name"] == "trust"
+    assert {"name": "files", "mountPath": "/etc/trainyard/files", "readOnly": True} in pod.containers[0]["volumeMounts"]
+    assert "files" not in [it["name"] for it in release.pod("trainyard-gateway-api").spec["volumes"]]
+
+
 def test_schemas_are_those_of_the_settings() -> None:
     for path, text in chart_schemas.schemas().items():
         assert path.read_text() == text, f"{path}: run tools/chart_schemas.py"

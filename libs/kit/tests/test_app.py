@@ -140,6 +140,14 @@ async def test_every_line_of_a_log_is_json_and_says_which_request(
     assert (line["route"], line["status"], line["request_id"], line["trace_id"]) == ("/v1/lamps", 200, "r-9", "a" * 32)
 
 
+async def test_an_id_is_said_as_it_was_given(client: httpx2.AsyncClient, lines: io.StringIO) -> None:
+    given = ['"', "\\", '\\"},{"', "a-b"]
+    for identity in given:
+        await client.get("/v1/lamps", headers={"x-request-id": identity})
+    telemetry.flush()
+    assert [json.loads(text)["request_id"] for text in lines.getvalue().splitlines()] == given
+
+
 async def test_what_is_still_to_be_said_is_said_at_the_end(client: httpx2.AsyncClient, lines: io.StringIO) -> None:
     for _ in range(3):
         await client.get("/v1/lamps")
@@ -215,7 +223,7 @@ def _line_of_a_request() -> dict[str, Any]:
 
 def test_where_no_log_is_configured_requests_are_lines_as_all_others(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "kit.access"):
-        telemetry._Lines().answered({"status": 204})
+        telemetry._Lines().answered("GET", "/v1/lamps", 204, 0.1, "id", "")
 
     assert [(record.getMessage(), vars(record)["status"]) for record in caplog.records] == [("answered", 204)]
 

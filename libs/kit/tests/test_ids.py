@@ -1,5 +1,7 @@
 """Ids: those that sort by time, and those that say nothing."""
 
+import subprocess
+import sys
 import uuid
 
 from kit.ids import random_id, uuid7
@@ -10,6 +12,22 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
 
     assert {(it.version, it.variant) for it in made} == {(7, uuid.RFC_4122)}
     assert [it.int >> 80 for it in made] == sorted(it.int >> 80 for it in made)
+
+
+FORKS = """
+import os
+from kit.ids import random_id
+
+print(random_id(), flush=True)
+if child := os.fork():
+    os.waitpid(child, 0)
+print(random_id(), flush=True)
+"""
+
+
+def test_a_child_gives_other_ids_than_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 3
 
 
 def test_random_ids_are_uuids() -> None:

@@ -230,6 +230,10 @@ class Deployment(Timed):
 
     name: str
     models: tuple[Json, ...] = ()
+    limits: Json = field(default_factory=dict)
+    """`concurrency`, `waiting` and `memory_bytes`; None is as the operator has set it."""
+    pinned: bool = False
+    """Whether its models stay in memory, also when nobody asks for them."""
     generation: int | None = None
     revision: Annotated[Revision | None, Revision.of] = None
     created_at: Time = None

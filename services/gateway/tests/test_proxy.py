@@ -336,3 +336,35 @@ async def test_the_answer_of_a_cut_connection_leaves_the_next_one_whole(door: Do
     async with door.client() as http:
         answers = await asyncio.gather(*[http.get(f"/v1/models/{number}") for number in range(20)])
     assert [it.json()["target"] for it in answers] == [f"/v1/models/{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "least"),
+    [
+        ("GET", "/v2/models/a/config", "viewer"),
+        ("GET", "/v2/models/a/versions/3/config", "viewer"),
+        ("GET", "/v2/models/a/stats", "viewer"),
+        ("GET", "/v2/models/a/versions/3/stats", "viewer"),
+        ("GET", "/v2/models/stats", "viewer"),
+        ("POST", "/v2/repository/index", "viewer"),
+        ("POST", "/v2/repository/models/a/load", "editor"),
+        ("POST", "/v2/repository/models/a/unload", "editor"),
+        ("POST", "/v2/models/a/infer", "viewer"),
+        ("POST", "/v2/models/a/versions/3/infer", "viewer"),
+    ],
+)
+async def test_every_route_of_the_inference_protocol_reaches_serving(
+    door: Door, key_folder: KeyFolder, method: str, target: str, least: str
+) -> None:
+    body = b'{"ready": true}' if method == "POST" else b""
+    headers = {"inference-header-content-length": "15", "accept-encoding": "deflate"} if body else {}
+    async with door.client(least) as http:
+        said = (await http.request(method, target, content=body, headers=headers)).json()
+    assert (said["method"], said["target"], said["size"]) == (method, target, len(body))
+    assert headers.items() <= dict(said["headers"]).items()
+    assert caller_of(door.upstream.seen[-1], key_folder, "serving").role == Role(least)
+    if least == "editor":
+        async with door.client("viewer") as http:
+            refused = await http.request(method, target, content=body)
+        assert (refused.status_code, set(refused.json()) >= {"error"}) == (403, True)
+        assert len(door.upstream.asked(target)) == 1

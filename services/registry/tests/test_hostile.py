@@ -19,6 +19,7 @@ from registry.testing import FILE, Trainer, digest_of, manifest_of
 EXAMPLES = 25
 JSON = {"content-type": "application/json"}
 THERE = {
+    "keyid": "ada",
     "name": "flight-delays",
     "reference": "1",
     "alias": "champion",
@@ -61,6 +62,7 @@ def operations() -> list[tuple[str, str]]:
         *((verb, f"{version}/{{reference}}") for verb in ("get", "delete")),
         *(("get", f"{version}{rest}") for rest in ("", "/{reference}/lineage", "/{reference}/files/{path}")),
         ("get", f"{version}/{{reference}}/files/{{path}}/url"),
+        ("put", f"{version}/{{reference}}/attestations/{{keyid}}"),
         *((verb, f"{alias}/{{alias}}") for verb in ("get", "put", "delete")),
         *(("get", f"{alias}{rest}") for rest in ("", "/{alias}/history")),
         ("post", version),

@@ -179,6 +179,9 @@ async def test_how_a_model_is_set_up_is_told_as_triton_does(late: Serving) -> No
         }
 
 
+PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
 async def test_what_was_answered_is_counted_for_each_version(serving: Serving, registry: Registry) -> None:
     registry.register("late", trained())
     registry.register("late", trained(seed=1))
@@ -200,6 +203,15 @@ async def test_what_was_answered_is_counted_for_each_version(serving: Serving, r
     assert first["inference_stats"]["success"]["count"] == 2
     assert first["inference_stats"]["success"]["ns"] > 1000
     assert first["inference_stats"]["fail"] == {"count": 0, "ns": 0}
+    parts = {name: it for name, it in first["inference_stats"].items() if name not in {"success", "fail"}}
+    assert {name: it["count"] for name, it in parts.items()} == dict.fromkeys(PARTS, 2)
+    assert all(parts[name]["ns"] > 0 for name in PARTS[1:])
+    assert sum(it["ns"] for it in parts.values()) <= first["inference_stats"]["success"]["ns"]
+    assert first["execution_count"] == 2
+    assert [(it["batch_size"], it["compute_infer"]["count"]) for it in first["batch_stats"]] == [(3, 1), (4, 1)]
+    assert sum(it["compute_infer"]["ns"] for it in first["batch_stats"]) == pytest.approx(
+        parts["compute_infer"]["ns"], abs=2
+    )
     assert first["last_inference"] >= int(before)
     everything = await stats("/v2/models/stats")
     assert [(it["name"], it["version"]) for it in everything] == [("alone", "1"), ("late", "1"), ("late", "2")]

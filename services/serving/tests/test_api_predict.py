@@ -19,6 +19,7 @@ from kit.testing import eventually
 from models.signature import Arrays, Prediction
 from models.tensor_signature import AnySignature
 from serving.api.predict import LIMIT, beside, predict
+from serving.api.watching import Watch
 from serving.domain.desired import Desired
 from serving.domain.limits import Limits
 from serving.replica.lanes import Lane
@@ -217,7 +218,7 @@ async def test_what_nobody_waits_for_any_more_is_given_up() -> None:
     wanted = Desired("demo", "slow", uuid.uuid4(), 1, (target(),))
     table.put(Live(wanted, (Answering(target(), model),)))
     caller = Caller("demo", Role.VIEWER, "ada", "gateway")
-    state = {"parts": SimpleNamespace(table=table), "caller": caller, "request_id": "r"}
+    state = {"parts": SimpleNamespace(table=table, watch=Watch()), "caller": caller, "request_id": "r"}
     scope = {"type": "http", "headers": [], "path_params": {"name": "slow"}, "state": state}
     said: list[Any] = []
     messages: list[Any] = [{"type": "http.request", "body": json.dumps({"rows": rows(1)}).encode()}]

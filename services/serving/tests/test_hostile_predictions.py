@@ -27,6 +27,8 @@ SHAPES: dict[str, set[str]] = {
 }
 MOST = 400 << 20
 """Bytes that all of it may take at once, eight requests at a time, beyond what an idle process has."""
+SLOW_BODIES, SLOW_BYTES = 40, 4_000_000
+"""Bodies that come nearly whole, and what has come of each."""
 
 
 @pytest.fixture
@@ -98,6 +100,26 @@ async def test_a_process_survives_all_of_it_within_its_memory(
         assert process.process.returncode is None
 
 
+async def test_slow_bodies_take_their_bytes_and_no_more(
+    settings: Callable[..., Settings], key_folder: KeyFolder, registry: Registry, engine: object
+) -> None:
+    registry.register("late", trained())
+    async with Process.started(settings(), key_folder, "all") as process:
+        await process.http.put("/v1/deployments/late", json={"model": "late"})
+        await process.http.get("/v1/deployments/late", params={"wait": "20s"})
+        expected = await _predicted(process)
+        before = await asyncio.to_thread(_peak, process)
+        slow = [asyncio.create_task(_slow(process, SLOW_BYTES)) for _ in range(SLOW_BODIES)]
+        large = json.dumps({"columns": ["seats"], "rows": [[1]] * 500_000}).encode()  # 3.5 MB of rows that do not fit
+        for _ in range(4):
+            refusals = await asyncio.gather(*(refused(process.http, Hostile("", PREDICT, large)) for _ in range(4)))
+            assert refusals == [None] * 4
+        assert await _predicted(process) == expected  # while they still come
+        assert all(b"408" in answer for answer in await asyncio.gather(*slow))
+        peak = await asyncio.to_thread(_peak, process)
+        assert peak - before < SLOW_BODIES * SLOW_BYTES * 2 + MOST // 2, f"{(peak - before) >> 20} MiB"
+
+
 async def _predicted(process: Process) -> Any:
     answer = await process.http.post(PREDICT, json={"rows": rows(3)}, timeout=60)
     assert answer.status_code == 200, answer.text
@@ -124,10 +146,10 @@ async def _gone(process: Process, sent: Hostile) -> None:
     writer.close()
 
 
-async def _slow(process: Process) -> bytes:
-    """What is answered to a body of which hardly anything comes."""
+async def _slow(process: Process, size: int = 1) -> bytes:
+    """What is answered to a body of which so much comes, and then nothing more."""
     reader, writer = await asyncio.open_connection(process.http.base_url.host, process.http.base_url.port)
-    writer.write(_head(process, Hostile("slow", PREDICT, b""), 1000) + b"{")
+    writer.write(_head(process, Hostile("slow", PREDICT, b""), size + 1000) + b"{" * size)
     answer = await reader.read()
     writer.close()
     return answer

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from kit import errors, strictjson
-from serving.api import strict
+from serving.api import answering, strict
 
 GOOD = [
     b'{"rows": [{"at": "2013-01-01T00:00:00Z", "a:b": ":"}, {"at": "::"}], "n": 1e3}',
@@ -39,3 +39,62 @@ def test_what_is_given_twice_is_refused(content: bytes) -> None:
 def test_what_is_no_json_is_refused(content: bytes) -> None:
     with pytest.raises(errors.Malformed):
         strict.loads(content)
+
+
+LONG = b", ".join([b'{"x": [1], "y": 2}'] * 100)
+PLAIN = b", ".join([b'{"x": 1, "y": "b"}'] * 100)
+ARRAYS = b", ".join([b"[1, 2.5]"] * 300)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"rows": [%b]}' % PLAIN,
+        b'{"rows": [%b, {"a:b": ":"}]}' % PLAIN,
+        b'{"rows": [%b]}' % LONG,
+        b'{"columns": ["x", "y"], "rows": [%b]}' % ARRAYS,
+        b'{"columns": ["[", "y"], "rows": [%b, [[3]], 5, {}]}' % ARRAYS,
+        b'{"rows": [%b], "more": {"x": 1}}' % ARRAYS,
+        b"[%b]" % ARRAYS,
+    ],
+)
+def test_long_documents_are_read_too(content: bytes) -> None:
+    assert len(content) > strict.LARGE
+    assert strict.loads(content) == orjson.loads(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"rows": [%b, {"x": 1, "x": 2}]}' % PLAIN,
+        b'{"rows": [%b, {"x": 1, "x": 2}, "a"]}' % PLAIN,
+        b'{"rows": [%b], "rows": [%b]}' % (ARRAYS, ARRAYS),
+        b'{"rows": [%b], "a": {"x": 1, "x": 2}}' % ARRAYS,
+        b'{"rows": [%b, {"x": 1, "x": {}}]}' % LONG,
+        b'{"rows": [%b%b]}' % (b"[" * 500, b"]" * 500) + b" " * 1024,
+    ],
+)
+def test_long_documents_are_refused_too(content: bytes) -> None:
+    assert len(content) > strict.LARGE
+    with pytest.raises(errors.Malformed):
+        strict.loads(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [
+        (b'{"rows":[[1,2.5e3]]}', True),
+        (b'{"columns":["true"],"rows": [[1]] }', True),
+        (b'{"rows":[[true]]}', False),
+        (b'{"rows":[[false]]}', False),
+        (b'{"rows":[[null]]}', False),
+        (b'{"rows":[["1"]]}', False),
+        (b'{"rows":[[true]],"columns":["rows"]}', False),
+        (b'{"rows":[[true]],"columns":["a"]}', False),
+        (b'{"rows" :[[1]]}', False),
+        (b'rows":[[1]]', False),
+        (b"[[1]]", False),
+    ],
+)
+def test_that_rows_are_numbers_is_seen_from_the_text_behind_their_name(content: bytes, known: bool) -> None:
+    assert answering.are_numbers(content) is known

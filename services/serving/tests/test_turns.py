@@ -9,7 +9,7 @@ import pytest
 from kit.testing import eventually
 from serving.replica.lanes import Overloaded
 from serving.replica.pace import SLICE, Pace
-from serving.replica.turns import Line, Turns
+from serving.replica.turns import CREDIT, Line, Turns
 
 
 async def busy(turns: Turns, line: Line, said: list[str], name: str, seconds: float = 0.0) -> None:
@@ -69,6 +69,55 @@ async def test_a_turn_that_was_given_to_one_who_leaves_is_given_on() -> None:
         await leaves
     await stays
     assert said == ["stays"]
+
+
+async def held(turns: Turns, line: Line, ended: asyncio.Event) -> None:
+    async with turns.turn(line):
+        await ended.wait()
+
+
+async def test_who_asks_for_less_than_his_share_has_a_burst_before_a_flood_and_no_more_than_a_little_of_one() -> None:
+    turns, flooded, seldom, ended = Turns(1), Line(), Line(), asyncio.Event()
+    async with turns.turn(seldom):
+        pass
+    seldom.until, flooded.until, flooded.is_new = 10.0, 20.0, False
+    async with turns.turn(flooded) as goes_on:
+        waits = asyncio.create_task(held(turns, seldom, ended))
+        await eventually(lambda: turns.waiting == 1)
+        assert not goes_on()
+    await eventually(lambda: turns.waiting == 0)
+    others = asyncio.create_task(held(turns, flooded, ended))
+    await eventually(lambda: turns.waiting == 1)
+    ended.set()
+    await asyncio.gather(waits, others)
+    async with turns.turn(seldom) as goes_on:
+        flood = asyncio.create_task(held(turns, flooded, ended))
+        await eventually(lambda: turns.waiting == 1)
+        begun = asyncio.get_running_loop().time()
+        went = 0
+        while goes_on():
+            went += 1
+            spin(CREDIT / 10)
+        assert 2 < went < 13
+        assert asyncio.get_running_loop().time() - begun < 2 * CREDIT
+    await flood
+
+
+async def test_a_new_one_has_no_credit_and_one_alone_just_goes_on() -> None:
+    turns, old, new, ended = Turns(1), Line(), Line(), asyncio.Event()
+    async with turns.turn(old) as goes_on:
+        spin(CREDIT / 10)
+        assert goes_on()
+        assert goes_on()
+        waits = asyncio.create_task(held(turns, new, ended))
+        await eventually(lambda: turns.waiting == 1)
+        left = asyncio.create_task(held(turns, Line(), ended))
+        await eventually(lambda: turns.waiting == 2)
+        waits.cancel()
+        left.cancel()
+        await asyncio.wait({waits, left})
+        assert goes_on()  # who has left waits no more
+    assert new.is_new
 
 
 def spin(seconds: float) -> None:

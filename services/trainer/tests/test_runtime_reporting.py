@@ -1,5 +1,6 @@
 """A job tells what it does, loses nothing to a trainer that is away for a while, and stops when it is told to."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -53,15 +54,27 @@ class Meddling(Reporter):
             raise UserMistake("The estimator cannot be fitted: no buffer", "") from None
 
 
-def test_a_stop_is_a_stop_whatever_a_library_makes_of_it(tmp_path: Path) -> None:
+class Swallowing(Reporter):
+    """As a destructor does: what is raised in it is printed, and all goes on."""
+
+    def start(self) -> None:
+        with contextlib.suppress(program.Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        threading.Event().wait(30)
+
+
+@pytest.mark.parametrize("library", [Meddling, Swallowing])
+def test_a_stop_is_a_stop_whatever_a_library_makes_of_it(tmp_path: Path, library: type[Reporter]) -> None:
     prepare(tmp_path, "http://attempt", train=flights(30), held_out=flights(30, 1))
     job = AttemptJob.from_json(json.loads((tmp_path / JOB_FILE).read_text()))
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
-        result = program._attempt(job, tmp_path, Meddling(Told().client(), beat=BEAT, over=lambda: None))
+        result = program._attempt(job, tmp_path, library(Told().client(), beat=BEAT, over=lambda: None))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert result.outcome is Outcome.STOPPED
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_sigterm_that_comes_while_the_program_starts_is_not_lost(tmp_path: Path, attempt: Attempt) -> None:

@@ -199,6 +199,11 @@ resources:
 - name: public-keys
   mountPath: /etc/trainyard/public
   readOnly: true
+{{- if .v.filesConfigMap }}
+- name: files
+  mountPath: /etc/trainyard/files
+  readOnly: true
+{{- end }}
 {{- if .facts.work }}
 - name: work
   mountPath: /var/lib/trainyard
@@ -221,6 +226,12 @@ resources:
   configMap:
     name: {{ include "trainyard.key.public" .c }}
     defaultMode: 0444
+{{- with .c.v.filesConfigMap }}
+- name: files
+  configMap:
+    name: {{ . }}
+    defaultMode: 0444
+{{- end }}
 {{- if .c.facts.work }}
 - name: work
   emptyDir:

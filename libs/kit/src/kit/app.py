@@ -14,9 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit import problems
+from kit.at_once import AtOnce
 from kit.bodies import StrictBodies, answer
 from kit.callers import PUBLIC
 from kit.guard import Authenticator, Guard, no_links
+from kit.refusals import Known, nobody
 from kit.routes import RawRoute, RouteTable
 from kit.telemetry import Telemetry
 from kit.tokens import Verifier
@@ -46,14 +48,19 @@ class Service:
         ready: Callable[[Mapping[str, Any]], Mapping[str, object] | None] = lambda state: None,
         authenticators: Mapping[str, Authenticator],
         by_link: Authenticator = no_links,
+        known: Known = nobody,
         metrics: bool = True,
     ) -> None:
-        """`ready(state)` says what the main work still lacks, or None: then the process is ready (rule 10)."""
+        """`ready(state)` says what the main work still lacks, or None: then the process is ready (rule 10).
+
+        `known` tells whose token it is, if it was seen before: for what is answered in a hurry.
+        """
         self.api = api
         self.draining = False
         self._ready = ready
         self._raw = [*self._own_routes(metrics=metrics), *raw]
         self.routes = RouteTable(api, self._raw)
+        self.at_once = AtOnce(self.routes, known)
         guarded = Guard(_Dispatcher(StrictBodies(api), api), self.routes, authenticators, by_link)
         self._stack: ASGIApp = Telemetry(guarded)
 
@@ -135,7 +142,14 @@ def assemble(
     async def internal(scope: Scope, token: str) -> Any:
         return verifier.verify(token)
 
-    return Service(api, raw=raw, ready=ready, authenticators={"": internal, **(authenticators or {})}, by_link=by_link)
+    return Service(
+        api,
+        raw=raw,
+        ready=ready,
+        authenticators={"": internal, **(authenticators or {})},
+        by_link=by_link,
+        known=verifier.known,
+    )
 
 
 def health() -> Service:

@@ -40,7 +40,7 @@ class Cycle(RequestResponseCycle):
         # What uvicorn's own sets, by itself: a call with twelve names costs as much as all the rest of this.
         self.scope, self.transport, self.flow, self.logger = scope, transport, flow, logger
         self.on_response: Callable[[], None] = on_response
-        self.message_event = asyncio.Event()
+        self._event: asyncio.Event | None = None
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects
@@ -52,6 +52,19 @@ class Cycle(RequestResponseCycle):
         self._loop = loop
         self._head = b""
         self._uncork: asyncio.Handle | None = None
+
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]  # made only for who waits for it
+        """Set when there is more of the body, or nobody there any more."""
+        if self._event is None:
+            self._event = asyncio.Event()
+        return self._event
+
+    def answer(self, content: bytes) -> None:
+        """A whole answer, which no application gave, on a connection that is kept."""
+        self.response_started = self.response_complete = True
+        self.transport.write(content)
+        self.on_response()
 
     async def send(self, message: Any) -> None:
         """One message of the application."""

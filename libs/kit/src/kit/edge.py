@@ -36,9 +36,15 @@ class EdgeProtocol(HttpToolsProtocol):
         self._unsent = 0
         self._idle_since: float | None = None
         self._running: RequestResponseCycle | None = None
-        self._whole: RequestResponseCycle | None = None
-        """What begins once its request is whole."""
+        self._whole: cycles.Cycle | None = None
+        """What is answered, or begins, once its request is whole."""
+        self._pieces: list[bytes] = []
+        """Of the body of that."""
         self._prompt = getattr(self.app, "is_prompt", None)
+        self._at_once = getattr(self.app, "at_once", None)
+        self._awaits = getattr(self._at_once, "awaits", None)
+        self._is_awaited: bool | None = None
+        """Whether the rest of that is waited for, if it was looked at."""
         self._is_breath_taken = False
         self._refusal: Refusal | None = None
         self._head_bytes = 0
@@ -78,17 +84,23 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         self._is_breath_taken = False
         super().data_received(data)
-        self._begin_whole()
-        if self._deadline is None and not self._deaf:
+        if self._whole is not None:
+            self._begin_whole()
+        if self._deadline is None and not self._deaf and (self._body_open or self._head_open or self._head_bytes):
             self._await_more()
         # The parser tells of a header once it has all of it.
         if self._head_bytes > self.limits.header_bytes + self.limits.url and not self._deaf:
             self._refuse(edge_rules.headers_too_large(self.limits))
 
     def _begin_whole(self) -> None:
-        """What would be answered at once begins as all others do: its body is still on its way."""
-        if self._whole is not None:
+        """What would be answered at once begins as all others do, if what is left of its body is not waited for."""
+        if self._is_awaited is None:
+            self._is_awaited = not self.expect_100_continue and self._awaits is not None and self._awaits(self.scope)
+        if self._whole is not None and not self._is_awaited:
             cycle, self._whole = self._whole, None
+            if body := self._body_of_it():
+                cycle.body += body
+                cycle.message_event.set()
             self._start_asgi_task(cycle, self.app)
 
     def _await_more(self) -> None:
@@ -156,19 +168,16 @@ class EdgeProtocol(HttpToolsProtocol):
             raise self._because(edge_rules.url_too_long(self.limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        self._header_bytes += len(name) + len(value) + len(b": \r\n")
-        if len(self.headers) > self.limits.headers or self._header_bytes > self.limits.header_bytes:
+        self.headers.append((name.lower(), value))
+        self._header_bytes += len(name) + len(value) + 4  # ": " and the end of the line
+        if self._header_bytes > self.limits.header_bytes or len(self.headers) > self.limits.headers:
             raise self._because(edge_rules.headers_too_large(self.limits))
 
     def on_headers_complete(self) -> None:
         upgrade = self.parser.should_upgrade()
         version, method = self.parser.get_http_version(), self.parser.get_method()
         try:
-            edge_rules.check_head(version, method, self.url, self.headers, upgrade=upgrade)
+            self.expect_100_continue = edge_rules.check_head(version, method, self.url, self.headers, upgrade=upgrade)
         except Refusal as refusal:
             raise self._because(refusal) from None
         self._fill_scope(version, method)
@@ -186,7 +195,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
         elif self._prompt is not None and not self._is_breath_taken and self._prompt(self.scope):
             self._is_breath_taken = True  # who sends many requests at once lets others have their turn
-            self._whole = cycle
+            self._whole, self._is_awaited = cycle, None
         else:
             self._start_asgi_task(cycle, self.app)
 
@@ -197,7 +206,7 @@ class EdgeProtocol(HttpToolsProtocol):
         scope["method"] = method.decode("ascii")
         scope["http_version"] = version
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw
+        scope["raw_path"] = self.root_path.encode("ascii") + raw if self.root_path else raw
         scope["query_string"] = query
 
     def _make_cycle(self, version: str) -> cycles.Cycle:
@@ -213,20 +222,41 @@ class EdgeProtocol(HttpToolsProtocol):
         )
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
         self._body_bytes += len(body)
-        self._paused = self._paused or self.flow.read_paused
+        if self._whole is not None:
+            self._pieces.append(body)
+        else:
+            super().on_body(body)
+            self._paused = self._paused or self.flow.read_paused
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         self._body_open = False
         self._after(None)
-        if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
-            self._begin_idle()
-        if self._whole is not None:
-            cycle, self._whole = self._whole, None
-            self._running = cycle
-            cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+        cycle, self._whole = self._whole, None
+        if cycle is None:
+            super().on_message_complete()
+            if self.cycle.response_complete:  # an answer that did not want the body: only now is the connection idle
+                self._begin_idle()
+            return
+        self._running = cycle
+        body = self._body_of_it()
+        if (answer := self._answer_to(cycle, body)) is not None:
+            cycle.answer(answer)
+            return
+        cycle.body = body  # type: ignore[assignment]  # which nothing is added to any more
+        cycle.more_body = False
+        cycle.message_event.set()
+        cycles.run_now(self.loop, cycle.run_asgi(self.app), self._hold)
+
+    def _body_of_it(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _answer_to(self, cycle: cycles.Cycle, body: bytes) -> bytes | None:
+        if self._at_once is None or not cycle.keep_alive or self.flow.write_paused:
+            return None
+        answer: bytes | None = self._at_once(self.scope, body)
+        return answer
 
     def _hold(self, task: "asyncio.Task[None]") -> None:
         task.add_done_callback(self.tasks.discard)

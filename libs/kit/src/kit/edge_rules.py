@@ -89,11 +89,12 @@ def too_many_connections() -> Refusal:
 
 def check_head(
     version: str, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]], *, upgrade: bool
-) -> None:
-    """Raise the refusal that a complete head deserves, if it does."""
+) -> bool:
+    """Raise the refusal that a complete head deserves, if it does. Whether its client waits to be asked for a body."""
     if version not in ("1.0", "1.1"):
         raise malformed("This server speaks HTTP/1.1.")
     hosts, encodings, lengths = [], [], []  # type: tuple[list[bytes], list[bytes], list[bytes]]
+    expects = False
     for name, value in headers:
         if name == b"host":
             hosts.append(value)
@@ -101,6 +102,8 @@ def check_head(
             lengths.append(value)
         elif name == b"transfer-encoding":
             encodings.append(value.lower())
+        elif name == b"expect":
+            expects = expects or value.lower() == b"100-continue"
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         raise malformed("There must be exactly one Host.")
     if encodings and encodings != [b"chunked"]:
@@ -113,6 +116,7 @@ def check_head(
     raw = url.partition(b"?")[0]
     if b"%" in raw or b"\\" in raw or b"/." in raw:  # what else a target may hold means one thing only
         check_path(raw)
+    return expects
 
 
 def check_path(raw: bytes) -> None:

@@ -6,11 +6,15 @@ is in docs/operations/observability.md; a test compares.
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from kit import tallying
+
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
-REQUESTS = Counter("trainyard_requests_total", "Requests answered.", ["method", "route", "status"])
-REQUEST_SECONDS = Histogram("trainyard_request_seconds", "Time to the last byte of the answer.", ["method", "route"])
+REQUESTS = tallying.Counter("trainyard_requests_total", "Requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = tallying.Histogram(
+    "trainyard_request_seconds", "Time to the last byte of the answer.", ["method", "route"]
+)
 IN_FLIGHT = Gauge("trainyard_requests_in_flight", "Requests being answered.")
 
 LEASED = Counter("trainyard_leases_total", "Rows leased by this process.", ["table"])

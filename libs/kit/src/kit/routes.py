@@ -1,21 +1,31 @@
 """Which route a request is for, known before any router runs: FastAPI's and the raw ASGI ones alike."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import compile_path
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
-from kit.callers import Access, access_of
+from kit import errors, problems
+from kit.callers import Access, Caller, access_of
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 KEPT, KEPT_PATH = 1024, 256
 """Paths that are found without a search, and the longest of them."""
+
+
+Refuses = Callable[[Scope, Caller, Mapping[str, str]], errors.Error | None]
+"""Whether a request of this caller, with these parameters of the path, cannot be answered now."""
+Now = Callable[[Scope, Caller, Mapping[str, str], Mapping[bytes, bytes], bytes], tuple[bytes, bytes] | None]
+"""The answer, 200, to a request of this caller, with these parameters of the path, headers (each there once) and body:
+lines of its head, and its body. None: nothing was done, and the request is to be asked as all others are."""
+Show = Callable[[errors.Error, str | None], tuple[int, dict[str, str], bytes]]
+"""The status, headers and body of an error, with the request's id."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,12 @@ class RawRoute:
     is_prompt: bool = False
     """Whether it mostly answers without waiting for anything but its request: then it is asked without a task.
     Until it first waits, it must not need one, as `asyncio.timeout` does."""
+    refuses: Refuses | None = None
+    """Of a prompt route: asked before anything else is done with a request (kit.refusals)."""
+    shows: Show = problems.problem_of
+    """How it says so."""
+    at_once: Now | None = None
+    """Of a prompt route: what it can answer without waiting, in a hurry (kit.at_once)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,9 @@ class Match:
     """Set for raw routes only."""
     params: Mapping[str, str] = field(default_factory=dict)
     is_prompt: bool = False
+    refuses: Refuses | None = None
+    shows: Show = problems.problem_of
+    at_once: Now | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,16 @@ class RouteTable:
 def _raw_entry(route: RawRoute) -> _Entry:
     pattern, _, _ = compile_path(route.path)
     methods = route.methods | {"HEAD"} if "GET" in route.methods else route.methods
-    return _Entry(pattern, methods, Match(route.path, route.access, route.endpoint, is_prompt=route.is_prompt))
+    match = Match(
+        route.path,
+        route.access,
+        route.endpoint,
+        is_prompt=route.is_prompt,
+        refuses=route.refuses,
+        shows=route.shows,
+        at_once=route.at_once,
+    )
+    return _Entry(pattern, methods, match)
 
 
 def _entry(route: RouteContext) -> _Entry:

@@ -9,18 +9,18 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import TextIO
 
 import orjson
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import tracing
 from kit.ids import random_id
 from kit.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
+from kit.tallying import Counter, Histogram
 from kit.tracing import child_of as child_of
 from kit.tracing import traceparent as traceparent
 
@@ -55,15 +55,12 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given, parent = _said(scope["headers"])
-        identity = given if given and _ID.fullmatch(given) else random_id()
-        scope.setdefault("state", {})["request_id"] = identity
+        identity, context, parent = named(scope)
         request_id.set(identity)
-        context = child_of(parent)
         traceparent.set(context)
         status = 0
 
-        async def named(message: Message) -> None:
+        async def with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -74,13 +71,42 @@ class Telemetry:
         began = time.perf_counter()
         _InFlight.count += 1
         try:
-            await self._app(scope, receive, named)
+            await self._app(scope, receive, with_id)
         finally:
             _InFlight.count -= 1
             seconds = time.perf_counter() - began
-            route = _account(scope, status, seconds)
+            match = scope["state"].get("match")
+            route = match.path if match else "unmatched"
+            _account(scope["method"], route, status, seconds, identity, context)
             if tracing.is_on() and route not in QUIET:
                 _trace(scope, context, parent, route, status, seconds)
+
+
+def named(scope: Scope) -> tuple[str, str, str]:
+    """Give a request its id. Says that, the trace context of its span, and the context that it came with."""
+    given, parent = _said(scope["headers"])
+    identity = given if given and _ID.fullmatch(given) else random_id()
+    scope.setdefault("state", {})["request_id"] = identity
+    return identity, child_of(parent), parent
+
+
+def named_in(headers: Mapping[bytes, bytes]) -> tuple[str, str, str]:
+    """The same of a request that says everything once."""
+    given, parent = headers.get(b"x-request-id"), headers.get(b"traceparent")
+    identity = None if given is None else given.decode("latin-1")
+    if identity is None or not _ID.fullmatch(identity):
+        identity = random_id()
+    if parent is None:
+        return identity, child_of(None), ""
+    cause = parent.decode("latin-1")
+    return identity, child_of(cause), cause
+
+
+def answered(scope: Scope, route: str, status: int, seconds: float, identity: str, context: str, parent: str) -> None:
+    """Count and tell of an answer that was given at once, and that no layer saw."""
+    _account(scope["method"], route, status, seconds, identity, context)
+    if tracing.is_on():
+        _trace(scope, context, parent, route, status, seconds)
 
 
 def _said(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
@@ -99,16 +125,12 @@ def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     return REQUESTS.labels(method, route, str(status)), REQUEST_SECONDS.labels(method, route)
 
 
-def _account(scope: Scope, status: int, seconds: float) -> str:
-    """Count the request. Says its route."""
-    match = scope["state"].get("match")
-    route = match.path if match else "unmatched"
-    requests, took = _meters(scope["method"], route, status)
-    requests.inc()
-    took.observe(seconds)
+def _account(method: str, route: str, status: int, seconds: float, identity: str, context: str) -> None:
+    requests, took = _meters(method, route, status)
+    requests.add()
+    took.add(seconds)
     if route not in QUIET and log.isEnabledFor(logging.INFO):
-        _lines.answered({"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)})
-    return route
+        _lines.answered(method, route, status, seconds, identity, context)
 
 
 def _trace(scope: Scope, context: str, parent: str, route: str, status: int, seconds: float) -> None:
@@ -128,6 +150,7 @@ def _trace(scope: Scope, context: str, parent: str, route: str, status: int, sec
         "http.route": route,
         "http.response.status_code": status,
         "trainyard.request_id": scope["state"]["request_id"],
+        **scope["state"].get("span", {}),  # what the application has to say of it
     }
     tracing.keep(span)
 
@@ -138,43 +161,55 @@ class _Lines:
     def __init__(self, service: str = "", stream: TextIO | None = None) -> None:
         self._service = service
         self._stream = stream
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[int, str, str, int, float, str, str]] = []
+        self._begun: dict[tuple[str, str, int], str] = {}
         self._second = 0
         self._date = ""
 
-    def answered(self, fields: dict[str, object]) -> None:
-        """Say that the request of this context was answered, within 50 ms."""
+    def answered(self, method: str, route: str, status: int, seconds: float, identity: str, context: str) -> None:
+        """Say that a request was answered, within 50 ms."""
         if self._stream is None:  # nobody has configured anything: the line is one as all others
+            fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
             log.info("answered", extra=fields)
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH, self.flush)
-        trace = traceparent.get() or ""
-        line = {
-            "time": self._time(),
+        self._waiting.append((time.time_ns(), method, route, status, seconds, identity, context))
+
+    def _line(self, at: int, method: str, route: str, status: int, seconds: float, identity: str, context: str) -> str:
+        begun = self._begun.get((method, route, status))
+        if begun is None:  # by what is bounded, as above
+            begun = self._begun[method, route, status] = self._begin(method, route, status)
+        plain = '"' not in identity and "\\" not in identity
+        said = f'"{identity}"' if plain else orjson.dumps(identity).decode()
+        took = f'"seconds":{round(seconds, 6)},"request_id":{said},"trace_id":"{context[3:35]}"'
+        return f'{{"time":"{self._time(at)}",{begun},{took}}}\n'
+
+    def _begin(self, method: str, route: str, status: int) -> str:
+        fields = {
             "level": "info",
             "service": self._service,
             "logger": log.name,
             "event": "answered",
-            **fields,
-            "request_id": request_id.get(),
-            "trace_id": trace[3:35],
+            "method": method,
+            "route": route,
+            "status": status,
         }
-        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        return orjson.dumps(fields).decode()[1:-1]
 
-    def _time(self) -> str:
-        """Now, as `datetime.isoformat` has it. Only its milliseconds are new in most lines."""
-        second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    def _time(self, at: int) -> str:
+        """As `datetime.isoformat` has it. Only its milliseconds are new in most lines."""
+        second, milliseconds = divmod(at // 1_000_000, 1000)
         if second != self._second:
             self._second = second
             self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._date}.{milliseconds:03}+00:00"
 
     def flush(self) -> None:
-        text, self._waiting = b"".join(self._waiting).decode(), []
-        if text and self._stream is not None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and self._stream is not None:
             with contextlib.suppress(OSError, ValueError):  # as logging does with a stream that is broken or closed
-                self._stream.write(text)
+                self._stream.write("".join([self._line(*it) for it in waiting]))
                 self._stream.flush()
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -68,7 +69,8 @@ class Seaweed:
                 stderr=log,
                 cwd=self._folder,
             )
-        asyncio.run(eventually(self._answers, START))
+        with ThreadPoolExecutor(1) as beside:  # whoever needs it first may be a fixture that is run on a loop
+            beside.submit(asyncio.run, eventually(self._answers, START)).result()
 
     def kill(self) -> None:
         """kill -9: to stop gracefully takes it ten seconds, and what is being tested must stand this too."""

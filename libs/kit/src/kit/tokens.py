@@ -128,13 +128,17 @@ class Verifier(Signatures):
         self.audience = audience
         self._verified: Remembered[str, Caller] = Remembered(clock)
 
+    def known(self, token: str) -> Caller | None:
+        """Whose token this is, if it was verified a moment ago."""
+        return self._verified.get(token)
+
     def verify(self, token: str) -> Caller:
         """Whose token this is.
 
         Raises:
             TokenRefused: it is not one of ours, not for us, or not of now.
         """
-        known = self._verified.get(token)
+        known = self.known(token)
         if known is not None:
             return known
         claims = self._signed(token, CLAIMS)

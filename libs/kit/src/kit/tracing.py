@@ -5,13 +5,14 @@ since log lines, rows and neighbours get it; spans are kept only when `exported`
 """
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from kit.ids import random_digits
 
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
@@ -68,11 +69,11 @@ def is_on() -> bool:
 def child_of(parent: str | None) -> str:
     """The trace context for what this process does: same trace, our own span. A bad parent begins a new trace."""
     found = _TRACE.fullmatch(parent) if parent else None
-    fresh = os.urandom(24).hex()
+    fresh = random_digits()[:16]
     if found is None:
-        trace = fresh[16:]
-        return f"00-{trace}-{fresh[:16]}-{'01' if int(trace[16:], 16) < _ratio * _HALF else '00'}"
-    return f"00-{found[1]}-{fresh[:16]}-{found[3]}"
+        trace = random_digits()
+        return f"00-{trace}-{fresh}-{'01' if _ratio >= 1 or int(trace[16:], 16) < _ratio * _HALF else '00'}"
+    return f"00-{found[1]}-{fresh}-{found[3]}"
 
 
 def id_in(context: str | None) -> str:

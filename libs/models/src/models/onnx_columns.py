@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 MATRIX = "trainyard_columns"
 """The name of the one input."""
-LEAST = 16
-"""Columns, from which on it pays."""
+LEAST = 4
+"""Columns, from which on it pays: most rows come as one matrix."""
 _GRAPH = 7  # of a ModelProto
 _NODE, _INPUT = 1, 11  # of a GraphProto
 _TAKES, _GIVES, _KIND, _ATTRIBUTE = 1, 2, 4, 5  # of a NodeProto

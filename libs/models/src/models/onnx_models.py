@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kit import errors
 from models import onnx_columns
-from models.signature import Arrays, Prediction, Signature, require_finite
+from models.signature import Arrays, Columns, Prediction, Signature, require_finite
 from models.tensor_signature import BYTES, AnySignature, TensorSignature, TensorSpec
 
 MAX_REASON = 300
@@ -65,9 +65,16 @@ class OnnxModel:
         self._takes_matrix = as_matrix is not None
         if as_matrix is not None:
             self._session = session_of(as_matrix)
+        self._outputs = [node.name for node in self._session.get_outputs()]
 
     def predict(self, arrays: Arrays) -> Prediction:
         """The answers, one for each row."""
+        if self._takes_matrix and type(arrays) is Columns:
+            matrix = arrays.matrix
+            if self._is_linear and len(matrix) == 1:
+                labels, scores = self._answered({onnx_columns.MATRIX: np.concatenate((matrix, matrix))})
+                return Prediction(labels[:1], None if scores is None else scores[:1])
+            return Prediction(*self._answered({onnx_columns.MATRIX: matrix}))
         if self._is_linear and self.signature.rows_in(arrays) == 1:
             labels, scores = self._predict({name: np.repeat(array, 2, axis=0) for name, array in arrays.items()})
             return Prediction(labels[:1], None if scores is None else scores[:1])
@@ -79,7 +86,10 @@ class OnnxModel:
             given = {onnx_columns.MATRIX: np.concatenate([arrays[name] for _, name in self._inputs], axis=1)}
         else:
             given = {to: arrays[name] for to, name in self._inputs}
-        outputs = run(self._session, None, given)
+        return self._answered(given)
+
+    def _answered(self, given: Arrays) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        outputs = run(self._session, self._outputs, given)
         if self.signature.task == "classification":
             # Some converters lay the labels of many rows side by side.
             labels, scores = np.ravel(outputs[0]), outputs[1]
@@ -143,10 +153,11 @@ def session_of(content: bytes) -> Any:
         raise OnnxModelInvalid(f"The bytes are not an ONNX model that can be run: {first}"[:MAX_REASON]) from error
 
 
-def run(session: Any, outputs: list[str] | None, arrays: Arrays) -> list[Any]:
-    """The outputs of these names, or all of them."""
+def run(session: Any, outputs: list[str], arrays: Arrays) -> list[Any]:
+    """The outputs of these names."""
     try:
-        found: list[Any] = session.run(outputs, arrays)
+        # What `session.run` asks, without the look at names that are the model's own.
+        found: list[Any] = session._sess.run(outputs, arrays, None)
     except Exception as error:
         first = str(error).partition("\n")[0]
         raise OnnxModelInvalid(f"The model cannot answer: {first}"[:MAX_REASON]) from error

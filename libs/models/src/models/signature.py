@@ -7,8 +7,9 @@ microseconds since 1970 in UTC (missing: the smallest int64).
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,9 +21,45 @@ TYPES = ("number", "integer", "string", "boolean", "timestamp")
 TASKS = ("classification", "regression")
 FEW = 32
 """Numbers that are looked at sooner one by one than as an array."""
+INFINITE = "The model answered with a number that is not finite."
 MISSING_TIME = np.iinfo(np.int64).min
 
 Arrays = dict[str, NDArray[Any]]  # one [rows, 1] array per input, by name
+
+
+class Columns(Arrays):
+    """Columns that are all numbers, and one matrix [rows, columns] of float32. Each is made when one is asked for."""
+
+    def __init__(self, names: Sequence[str], matrix: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.names = names
+        self.matrix = matrix
+
+    def _made(self) -> "Columns":
+        if not super().__len__():
+            super().update(zip(self.names, self.matrix.T[:, :, None], strict=True))
+        return self
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return super(Columns, self._made()).__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]  # what dict gives cannot be made by anybody else
+        return super(Columns, self._made()).keys()
+
+    def values(self) -> ValuesView[NDArray[Any]]:  # type: ignore[override]
+        return super(Columns, self._made()).values()
+
+    def items(self) -> ItemsView[str, NDArray[Any]]:  # type: ignore[override]
+        return super(Columns, self._made()).items()
 
 
 class ModelOutputInvalid(errors.Corrupt):
@@ -79,6 +116,12 @@ class Signature:
     task: str
     classes: tuple[Any, ...] = ()
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    listed: list[str] = field(init=False, repr=False, compare=False)
+    """The same, to compare with a list."""
+    are_numbers: bool = field(init=False, repr=False, compare=False)
+    """Whether every column is a `number`, of which none may be missing or all may."""
+    labels: frozenset[Any] = field(init=False, repr=False, compare=False)
+    """The classes, to look for one."""
 
     def __post_init__(self) -> None:
         names = tuple(column.name for column in self.inputs)
@@ -89,6 +132,9 @@ class Signature:
         if (self.task == "classification") != (len(self.classes) > 1):
             raise errors.Invalid("A classification has two classes or more, a regression none.")
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "listed", list(names))
+        object.__setattr__(self, "are_numbers", all(column.type == "number" for column in self.inputs))
+        object.__setattr__(self, "labels", frozenset(self.classes))
 
     @classmethod
     def of(cls, inputs: Sequence[Field], task: str, classes: Sequence[Any] = (), *, scored: bool = True) -> Self:
@@ -130,7 +176,7 @@ class Signature:
 
     def rows_in(self, arrays: Arrays) -> int:
         """How many answers a request asks for."""
-        return len(next(iter(arrays.values())))
+        return len(arrays.matrix if type(arrays) is Columns else next(iter(arrays.values())))
 
     def joins(self, arrays: Arrays) -> Hashable:
         """Requests of which this is equal can be answered in one call: all of them."""
@@ -147,15 +193,22 @@ class Signature:
                 return [{"label": label} for label in self.labels_of(prediction)]
             require_finite(prediction.values)
             return [{"value": value} for value in prediction.values.tolist()]
-        require_finite(prediction.scores)
+        if prediction.scores.size <= FEW:
+            found = prediction.scores.tolist()
+            if not all(map(math.isfinite, chain.from_iterable(found))):
+                raise ModelOutputInvalid(INFINITE)
+            chosen = [it[1] for it in found] if len(self.classes) == 2 else list(map(max, found))
+        else:
+            require_finite(prediction.scores)
+            column = prediction.scores[:, 1] if len(self.classes) == 2 else prediction.scores.max(axis=1)
+            chosen = column.tolist()
         labels = self.labels_of(prediction)
-        column = prediction.scores[:, 1] if len(self.classes) == 2 else prediction.scores.max(axis=1)
-        return [{"label": label, "score": score} for label, score in zip(labels, column.tolist(), strict=True)]
+        return [{"label": label, "score": score} for label, score in zip(labels, chosen, strict=True)]
 
     def labels_of(self, prediction: Prediction) -> list[Any]:
         """The classes that the model chose, as JSON values: an estimator knows false and true as 0 and 1."""
         values = prediction.values.tolist()
-        if not set(values).issubset(self.classes):
+        if not self.labels.issuperset(values):
             raise ModelOutputInvalid("The model answered with a class that its signature does not have.")
         return [bool(value) for value in values] if isinstance(self.classes[0], bool) else values
 
@@ -175,4 +228,4 @@ def require_finite(values: NDArray[Any]) -> None:
     else:
         are_finite = bool(np.isfinite(values).all())
     if not are_finite:
-        raise ModelOutputInvalid("The model answered with a number that is not finite.")
+        raise ModelOutputInvalid(INFINITE)

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import errors
+from models import numbers
 from models.signature import Arrays
 from models.tensor_signature import BYTES, DTYPES, MAX_ELEMENTS, TensorSignature, TensorSpec, elements_of
 
 MAX_ROWS = 10_000
 MAX_ERRORS = 20
+FLOATS = frozenset({"FP32", "FP64"})
 KINDS: Mapping[str, frozenset[type]] = {
     "b": frozenset({bool}),
     "u": frozenset({int}),
@@ -30,14 +32,17 @@ class TensorsInvalid(errors.Invalid):
     """The rows or tensors do not fit the model's signature."""
 
 
-def arrays_of_rows(signature: TensorSignature, rows: Any) -> Arrays:
+def arrays_of_rows(signature: TensorSignature, rows: Any, *, are_numbers: bool = False) -> Arrays:
     """From rows, each of which is the nested array of the one input, or an object of them by the inputs' names.
 
-    A model that is not batched takes one row, which is the whole of its inputs.
+    A model that is not batched takes one row, which is the whole of its inputs. `are_numbers`: there is no text,
+    truth or null in rows that are arrays.
     """
     if type(rows) is not list or not rows:
         raise _invalid("A request needs rows.", "#/rows", "must be an array with at least one row")
     _require_rows(signature, len(rows), "#/rows")
+    if (plain := _plain(signature, rows, are_numbers)) is not None:
+        return plain
     columns = _columns_of(signature, rows)
     arrays: Arrays = {}
     total = 0
@@ -73,6 +78,22 @@ def arrays_of_tensors(signature: TensorSignature, tensors: Mapping[str, NDArray[
             raise _invalid("Tensors do not fit together.", "#/inputs", "must have the same first dimension")
         _require_rows(signature, first, "#/inputs")
     return arrays
+
+
+def _plain(signature: TensorSignature, rows: list[Any], are_numbers: bool) -> Arrays | None:
+    """Of a model of one matrix of floats, in one pass; None: it is another, or something may be wrong."""
+    spec = signature.inputs[0]
+    if len(signature.names) > 1 or len(spec.shape) != 2 or spec.datatype not in FLOATS or not signature.is_batched:
+        return None
+    width = spec.shape[1]
+    if width < 1 or len(rows) * width > MAX_ELEMENTS or set(map(type, rows)) != {list}:
+        return None
+    matrix = numbers.matrix_of(rows, width, are_numbers=are_numbers)
+    if matrix is None:
+        return None
+    with np.errstate(over="ignore"):
+        array = matrix.astype(spec.dtype)
+    return {spec.name: array} if np.isfinite(array).all() else None
 
 
 def _columns_of(signature: TensorSignature, rows: list[Any]) -> list[list[Any]]:

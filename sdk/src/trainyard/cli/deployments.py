@@ -36,12 +36,21 @@ BATCH_COLUMNS = (
 def put_deployment(
     name: str,
     models: Annotated[list[str], typer.Argument(metavar="MODEL[=WEIGHT]...", help="flight-delays@champion, or …=90")],
+    concurrency: Annotated[int | None, typer.Option(help="Requests that a model works on at one time")] = None,
+    waiting: Annotated[int | None, typer.Option(help="Requests that may wait; more are told to come again")] = None,
+    memory_bytes: Annotated[int | None, typer.Option(help="Of a model, loaded")] = None,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="None of these three any more")] = False,
+    pinned: Annotated[bool | None, typer.Option(help="Keep it in memory, also when nobody asks for it")] = None,
     wait: Annotated[bool, typer.Option(help="Until it answers.")] = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Serve a model, or split requests over several by weight."""
+    """Serve a model, or split requests over several by weight.
+
+    Limits stay as they are when none is named; one that is named takes the place of all three.
+    """
+    limits = _limits_of({"concurrency": concurrency, "waiting": waiting, "memory_bytes": memory_bytes}, no_limits)
     with connect() as client:
-        deployment = client.deployments.put(name, _models_of(models))
+        deployment = client.deployments.put(name, _models_of(models), limits=limits, pinned=pinned)
         if wait:
             with stderr().status(f"Loading {', '.join(models)} …"):
                 deployment = client.deployments.wait(name)
@@ -149,6 +158,14 @@ def _models_of(texts: list[str]) -> str | list[dict[str, Any]]:
     return models
 
 
+def _limits_of(named: dict[str, int | None], none: bool) -> dict[str, int] | None:
+    """Those that are named; None: as they are."""
+    limits = {name: value for name, value in named.items() if value is not None}
+    if none and limits:
+        raise typer.BadParameter("--no-limits leaves none, and others are named.")
+    return limits if limits or none else None
+
+
 def _show(deployment: Deployment, output: Output) -> None:
     fields = {
         "deployment": deployment.name,
@@ -156,6 +173,9 @@ def _show(deployment: Deployment, output: Output) -> None:
         "message": deployment.status.message,
         "asked for": _asked_for(deployment),
         "serves": ", ".join(deployment.serves),
+        "limits": ", ".join(f"{name} {value:,}" for name, value in deployment.limits.items() if value is not None)
+        or None,
+        "pinned": "yes" if deployment.pinned else None,
         "revision": number(deployment.revision.id) if deployment.revision else None,  # type: ignore[arg-type]  # a name
         "changed": deployment.updated_at,
     }

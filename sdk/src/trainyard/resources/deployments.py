@@ -17,9 +17,22 @@ class Deployments:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def put(self, name: str, model: str | Sequence[Mapping[str, Any]]) -> Deployment:
-        """Create or change: a reference such as `flight-delays@champion`, or several, each with its weight."""
-        body = {"model": model} if isinstance(model, str) else {"models": [dict(part) for part in model]}
+    def put(
+        self,
+        name: str,
+        model: str | Sequence[Mapping[str, Any]],
+        *,
+        limits: Mapping[str, int | None] | None = None,
+        pinned: bool | None = None,
+    ) -> Deployment:
+        """Create or change: a reference such as `flight-delays@champion`, or several, each with its weight.
+
+        `limits` may be `concurrency` and `waiting` (requests, in each process) and `memory_bytes` (of each model). They
+        take the place of all that were set; None leaves them, and `pinned`, as they are.
+        """
+        body: dict[str, Any] = {"model": model} if isinstance(model, str) else {"models": [dict(it) for it in model]}
+        body |= {} if limits is None else {"limits": dict(limits)}
+        body |= {} if pinned is None else {"pinned": pinned}
         return Deployment.of(self._wire.put(f"/v1/deployments/{name}", body))
 
     def list(self) -> Iterator[Deployment]:

@@ -4,12 +4,14 @@ Whoever changes a model, a version or an alias locks the model's row first, so t
 each other in a circle. A hold locks the version's row alone.
 """
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import audit, blobs, errors, events, holds
+from kit.attestations import Envelope, sign
 from kit.blobs import Blob, BlobStore
 from kit.callers import Caller
 from registry.domain.aliases import Alias, AliasTargetUnknown
@@ -21,6 +23,7 @@ from registry.domain.versions import (
     Reference,
     Version,
     VersionInUse,
+    attested_of,
     in_use,
     split_reference,
     users_of,
@@ -73,8 +76,12 @@ class Registered:
     new: bool
 
 
-async def register(connection: AsyncConnection, caller: Caller, name: str, manifest: Manifest) -> Registered:
+async def register(
+    connection: AsyncConnection, caller: Caller, name: str, manifest: Manifest, key: Mapping[str, Any]
+) -> Registered:
     """The version of this manifest's digest: the one that is there, or a new one. Makes the model if there is none.
+
+    A new one is attested with `key`, a private JWK of this service.
 
     Raises:
         FileNotUploaded: bytes that the manifest names are not here.
@@ -89,12 +96,32 @@ async def register(connection: AsyncConnection, caller: Caller, name: str, manif
         return Registered(same, new=False)
     if made:
         await audit.record(connection, caller, "create", "model", name, {})
-    version = await store.add(model, digest, manifest)
+    version = await store.add(model, digest, manifest, [sign(attested_of(digest, manifest), key)])
     for index, file in enumerate(manifest.formats):
         await _link(connection, version, file, index)
     await audit.record(connection, caller, "create", NOUN, version.reference, {"digest": digest})
     await _say(connection, "model.version.registered", version)
     return Registered(version, new=True)
+
+
+async def attest(
+    connection: AsyncConnection, caller: Caller, name: str, reference: Reference, keyid: str, envelope: Envelope
+) -> Version:
+    """The version with this attestation. The same again changes nothing.
+
+    Raises:
+        VersionNotFound: there is no such version.
+        AttestationInvalid: it is not one of this version, with this key.
+    """
+    store = VersionStore(connection)
+    version = await store.get(caller.project, name, reference, lock=True)
+    wanted = version.with_attestation(envelope, keyid)
+    if wanted == list(version.attestations):
+        return version
+    attested = await store.attest(version, wanted)
+    await audit.record(connection, caller, "attest", NOUN, version.reference, {"key": keyid})
+    await _say(connection, "model.version.attested", attested)
+    return attested
 
 
 async def _link(connection: AsyncConnection, version: Version, file: File, index: int) -> None:

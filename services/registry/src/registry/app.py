@@ -1,6 +1,7 @@
 """Where the registry is put together. Nothing else in the package reads settings or builds a client."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,7 +18,7 @@ from kit.db import make_engine
 from kit.downloads import Downloads
 from kit.tokens import load_verifier
 from registry.actions import SERVICE, find_held
-from registry.api import aliases, blobs, models, versions
+from registry.api import aliases, attestations, blobs, models, versions
 from registry.api.state import Parts, Turns
 from registry.api.uploads import Uploads
 from registry.settings import Settings
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> Service:
             looks=Turns(LOOKS, patience=LOOKING),
             uploads=Uploads(settings.open_uploads),
             file_bytes=settings.file_bytes,
+            key=json.loads(settings.private_key_file.read_bytes())["keys"][-1],
         )
         try:
             yield {
@@ -59,7 +61,15 @@ def create_app(settings: Settings) -> Service:
             await engine.dispose()
 
     api = make_api(SERVICE, lifespan)
-    for router in (models.router, versions.router, versions.internal, aliases.router, blobs.router, blobs.internal):
+    for router in (
+        models.router,
+        versions.router,
+        versions.internal,
+        attestations.router,
+        aliases.router,
+        blobs.router,
+        blobs.internal,
+    ):
         api.include_router(router)
     api.include_router(events.router(issuers=FOLLOWERS))
     api.include_router(holds.router(find_held, issuers=HOLDERS))

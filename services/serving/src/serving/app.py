@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,15 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import audit, events, idempotency, leases
 from kit.app import Service, assemble, background, make_api
+from kit.attestations import Trust
 from kit.clients import ServiceClient, http_client
 from kit.db import make_engine
 from kit.reconcile import controller, every, first, listen
 from kit.reconcile import run as reconciling
-from kit.tokens import load_signer, load_verifier
+from kit.tokens import Verifier, load_signer, load_verifier
 from serving import actions
 from serving.api import batches, deployments, inference, mlflow, predict, predictions, v1
 from serving.api.later import LaterWorker, problem_of_lost
 from serving.api.state import Parts
+from serving.api.watching import Watch
 from serving.batching import TTL as BATCH_TTL
 from serving.batching import BatchReconciler
 from serving.clients.ingest import Ingest
@@ -34,9 +37,11 @@ from serving.replica.children import ChildLimits
 from serving.replica.files import Files
 from serving.replica.lanes import Queueing
 from serving.replica.replica import Replica
+from serving.replica.request_log import FOLDER, Bounds, RequestFiles, RequestLog
 from serving.replica.residents import Loader
 from serving.replica.runners import Runners
 from serving.replica.table import Table
+from serving.replica.watched import WATCHED
 from serving.settings import Settings
 from serving.store.batches import BatchStore
 from serving.store.deployments import DeploymentStore
@@ -79,7 +84,8 @@ def create_app(settings: Settings) -> Service:
             )
             queueing = Queueing(settings.waiting_requests, settings.queue_seconds)
             runners = Runners(limits, queueing=queueing)
-            loader = Loader(files, runners, queueing=queueing, threads=threads())
+            trust = partial(Trust.load, settings.trust_file, settings.public_keys_file)
+            loader = Loader(files, runners, queueing=queueing, threads=threads(), trust=trust)
             replica = Replica(
                 engine,
                 table,
@@ -89,7 +95,9 @@ def create_app(settings: Settings) -> Service:
                 budget=settings.resident_bytes,
                 reload=settings.reload_seconds,
             )
-            parts = Parts(registry, table, replica, **rooms(settings))
+            request_log = request_log_of(settings)
+            watch = Watch(request_log, slow=settings.slow_request_seconds)
+            parts = Parts(registry, table, replica, **rooms(settings), watch=watch)
             wakeup = asyncio.Event()
 
             async def follow(stop: asyncio.Event) -> None:
@@ -99,26 +107,50 @@ def create_app(settings: Settings) -> Service:
                 await listen(settings.url, actions.REPLICAS, wakeup=wakeup, stop=stop)
 
             work = partial(_work_on_parts, settings, engine, Borrowed(table, loader), ingest)
-            async with background(follow, hear, work, partial(_answer_later, settings, engine, parts)):
+            later = partial(_answer_later, settings, engine, parts)
+            logs = [] if request_log is None else [request_log.run]
+            async with background(follow, hear, work, later, *logs):
                 # Who connects meanwhile waits for a moment, instead of hearing that nothing is loaded.
                 await first(replica.restored, seconds=RESTORE)
-                yield {"engine": engine, "parts": parts}
+                state = {"engine": engine, "parts": parts}
+                async with _grpc(settings, verifier, lambda: service, state):
+                    with WATCHED.watching(table, triton=settings.triton_metrics):
+                        yield state
             loader.close()
             files.close()
         await engine.dispose()
 
     api = make_api("serving", lifespan)
-    for router in (
-        deployments.router,
-        batches.router,
-        predictions.router,
-        audit.router(),
-        events.router(issuers=SERVICES),
-    ):
+    own = (deployments.router, batches.router, predictions.router)
+    for router in (*own, audit.router(), events.router(issuers=SERVICES)):
         api.include_router(router)
     verifier = load_verifier(settings.public_keys_file, "serving")
     raw = [*predict.routes(), *mlflow.routes(), *v1.routes(), *inference.routes()]
-    return assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
+    service = assemble(api, verifier=verifier, raw=raw, ready=lambda state: state["parts"].replica.lacking())
+    return service
+
+
+@contextlib.asynccontextmanager
+async def _grpc(
+    settings: Settings, verifier: Verifier, app: Callable[[], Service], state: Mapping[str, Any]
+) -> AsyncIterator[None]:
+    """Beside HTTP, gRPC, where it is asked for. Nothing of it is imported elsewhere: it is an extra."""
+    if settings.grpc_port is None:
+        yield
+        return
+    served = import_module("serving.grpc.server").served
+    async with served(app(), state, verifier, host=settings.host, port=settings.grpc_port):
+        yield
+
+
+def request_log_of(settings: Settings) -> RequestLog | None:
+    """Where some requests are kept, if any are."""
+    if not settings.request_log_share:
+        return None
+    kept = timedelta(days=settings.request_log_days)
+    files = RequestFiles(settings.work_dir / FOLDER, largest=settings.request_log_bytes, kept=kept)
+    of = settings.request_log_share, settings.request_log_row_bytes
+    return RequestLog(files, Bounds(*of, settings.request_log_buffer_bytes, settings.request_log_seconds))
 
 
 def threads() -> int:

@@ -4,7 +4,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Settings as KitSettings
@@ -22,6 +22,14 @@ class Settings(KitSettings):
 
     work_dir: Path = Path(tempfile.gettempdir()) / "trainyard-serving"
     """Verified models and what was served last, so that a restart needs nobody else. Of one process alone."""
+
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where the inference protocol is spoken over gRPC too, to services that hold an internal token; it needs the extra
+    `grpc` (grpcio). 0 takes a free port. Unset: nowhere."""
+
+    trust_file: Path | None = None
+    """Who may attest models, and of which projects models must be attested: JSON, see docs/attestations.md. It is read
+    whenever a model is loaded. Unset: every version that the registry names is loaded."""
 
     poll_seconds: PositiveFloat = 1.0
     """Between two looks at what is to be served; a notification comes sooner."""
@@ -79,6 +87,31 @@ class Settings(KitSettings):
 
     waiting_prediction_bytes: PositiveInt = 256 << 20
     """Of the bodies of these."""
+
+    slow_request_seconds: PositiveFloat = 1.0
+    """A request that takes longer is worth a line in the log, which says where its time went."""
+
+    triton_metrics: bool = False
+    """Show what is counted under the names of Triton's metrics too (`nv_inference_…`), for whoever knows these."""
+
+    request_log_share: float = Field(default=0.0, ge=0, le=1)
+    """Of all requests, chosen by their ids, that are kept with what was asked and answered: Parquet files below
+    `requests` in the work folder. They hold what users send. 0: none."""
+
+    request_log_row_bytes: PositiveInt = 16 << 10
+    """Of the inputs of one such request, and of its outputs: its first rows, as many as fit."""
+
+    request_log_seconds: PositiveFloat = 60.0
+    """Between two files of a deployment, which is what a process that is killed loses at most."""
+
+    request_log_buffer_bytes: PositiveInt = 32 << 20
+    """That wait in memory to be written. What there is no room for is dropped, and counted."""
+
+    request_log_bytes: PositiveInt = 1 << 30
+    """Of all these files; the oldest are removed."""
+
+    request_log_days: PositiveInt = 7
+    """How long they are kept."""
 
     @property
     def runner_load(self) -> timedelta:

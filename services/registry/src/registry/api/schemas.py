@@ -99,6 +99,8 @@ class VersionOut(BaseModel):
     """Of a model that a job has made: its dataset, job, code, environment. Of one that was pushed: who, and whence."""
     twin: Twin | None
     input_example: list[dict[str, Any]]
+    attestations: list[dict[str, Any]]
+    """DSSE envelopes of in-toto statements, each signed by another key: who says that these files are this version."""
     created_at: datetime
 
     @classmethod
@@ -116,6 +118,7 @@ class VersionOut(BaseModel):
             lineage=manifest.lineage,
             twin=manifest.twin,
             input_example=manifest.input_example,
+            attestations=[dict(it) for it in version.attestations],
             created_at=version.created_at,
         )
 

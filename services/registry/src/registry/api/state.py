@@ -1,11 +1,11 @@
 """What the application hands to its routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -52,6 +52,8 @@ class Parts:
     uploads: Uploads
     file_bytes: int
     """Of the largest file."""
+    key: Mapping[str, Any] = field(repr=False)
+    """The private JWK that attests what is registered."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -37,7 +37,7 @@ async def register_version(
     if missing is not None:
         raise actions.not_uploaded(manifest.formats[missing], missing)
     async with parts.turns.take(), engine.begin() as connection:
-        registered = await _register(connection, caller, name, manifest)
+        registered = await _register(connection, caller, name, manifest, parts)
     return _answer(registered, response)
 
 
@@ -60,7 +60,7 @@ async def push_version(
         if missing is not None:
             # Not before: what was answered once is answered so again.
             raise actions.not_uploaded(manifest.formats[missing], missing)
-        registered = await _register(connection, caller, name, manifest)
+        registered = await _register(connection, caller, name, manifest, parts)
     return _answer(registered, response)
 
 
@@ -78,8 +78,10 @@ async def _look_into_all(engine: AsyncEngine, parts: Parts, project: str, manife
     return None
 
 
-async def _register(connection: AsyncConnection, caller: Caller, name: str, manifest: Manifest) -> actions.Registered:
-    registered = await actions.register(connection, caller, name, manifest)
+async def _register(
+    connection: AsyncConnection, caller: Caller, name: str, manifest: Manifest, parts: Parts
+) -> actions.Registered:
+    registered = await actions.register(connection, caller, name, manifest, parts.key)
     failpoint("registry.version.before_commit")
     return registered
 

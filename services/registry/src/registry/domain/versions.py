@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kit import errors
+from kit import attestations, errors
+from kit.attestations import AttestationInvalid, Attested, Envelope
 from registry.domain.aliases import LATEST, is_alias
 from registry.domain.manifests import File, Manifest
 
@@ -41,10 +42,33 @@ class Version:
     digest: str
     manifest: Manifest
     created_at: datetime
+    attestations: Sequence[Envelope] = ()
+    """Each of another key."""
 
     @property
     def reference(self) -> str:
         return f"{self.model}@{self.number}"
+
+    @property
+    def attested(self) -> Attested:
+        """What an attestation of this version speaks of."""
+        return attested_of(self.digest, self.manifest)
+
+    def with_attestation(self, envelope: Envelope, keyid: str) -> list[Envelope]:
+        """Its attestations with this one, in place of what the same key has signed before.
+
+        Raises:
+            AttestationInvalid: it is of something else, or of another key, or there are too many.
+        """
+        said, keyids = attestations.read(envelope)
+        if list(keyids) != [keyid]:
+            raise AttestationInvalid(f"The envelope has one signature, of key {keyid[:100]!r}.")
+        if said != self.attested:
+            raise AttestationInvalid(f"The statement does not say the digests of {self.reference} and of its files.")
+        others = [it for it in self.attestations if attestations.read(it)[1] != keyids]
+        if len(others) >= attestations.SIGNATURES:
+            raise AttestationInvalid(f"A version has {attestations.SIGNATURES} attestations at most.")
+        return [*others, envelope]
 
     def file(self, path: str) -> File:
         """
@@ -55,6 +79,11 @@ class Version:
         if found is None:
             raise FileNotFound(f"Version {self.reference} has no file {path[:100]!r}.")
         return found
+
+
+def attested_of(digest: str, manifest: Manifest) -> Attested:
+    """What an attestation of the version of this digest speaks of."""
+    return Attested(digest, {file.path: file.digest for file in manifest.formats})
 
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")

@@ -44,6 +44,8 @@ versions = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     # Not JSONB: that one writes numbers anew, and a manifest must read back as it was registered.
     sa.Column("manifest", pg.JSON, nullable=False),
+    # Envelopes (kit.attestations), each of another key.
+    sa.Column("attestations", pg.JSON, nullable=False, server_default=sa.text("'[]'")),
     _time("created_at"),
     sa.ForeignKeyConstraint(["project", "model_id"], ["models.project", "models.id"]),
     sa.UniqueConstraint("project", "model_id", "number"),

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit.attestations import Envelope
 from kit.ids import uuid7
 from registry.domain.manifests import Manifest
 from registry.domain.models import Model
@@ -20,7 +21,9 @@ class VersionStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add(self, model: Model, digest: str, manifest: Manifest) -> Version:
+    async def add(
+        self, model: Model, digest: str, manifest: Manifest, attestations: Sequence[Envelope] = ()
+    ) -> Version:
         """A new version, with the next number. The model is locked by this transaction."""
         values = {
             "id": uuid7(),
@@ -30,6 +33,7 @@ class VersionStore:
             "number": await self._next_number(model),
             "digest": digest,
             "manifest": manifest.document(),
+            "attestations": list(attestations),
         }
         statement = sa.insert(versions).values(values).returning(*COLUMNS)
         return _version((await self._connection.execute(statement)).one())
@@ -57,6 +61,12 @@ class VersionStore:
         query = sa.select(*COLUMNS).where(*of).order_by(versions.c.number.desc()).limit(limit)
         rows = await self._connection.execute(query.with_for_update() if lock else query)
         return [_version(row) for row in rows]
+
+    async def attest(self, version: Version, attestations: Sequence[Envelope]) -> Version:
+        """These are all there are. The version is locked by this transaction."""
+        this = sa.and_(versions.c.project == version.project, versions.c.id == version.id)
+        statement = sa.update(versions).where(this).values(attestations=list(attestations)).returning(*COLUMNS)
+        return _version((await self._connection.execute(statement)).one())
 
     async def delete(self, version: Version) -> None:
         this = sa.and_(versions.c.project == version.project, versions.c.id == version.id)

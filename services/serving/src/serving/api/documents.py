@@ -152,12 +152,15 @@ CONFIG = _protocol(
     _object(name=_TEXT, platform=_TEXT, backend=_TEXT, max_batch_size=_WHOLE, input=_CONFIGURED, output=_CONFIGURED),
 )
 _DURATION = _object(count=_WHOLE, ns=_WHOLE)
+_COMPUTE = ("compute_input", "compute_infer", "compute_output")
 _MODEL_STATS = _object(
     name=_TEXT,
     version=_TEXT,
     last_inference=_WHOLE,
     inference_count=_WHOLE,
-    inference_stats=_object(success=_DURATION, fail=_DURATION),
+    execution_count=_WHOLE,
+    inference_stats=_object(**dict.fromkeys(("success", "fail", "queue", *_COMPUTE), _DURATION)),
+    batch_stats=_array(_object(batch_size=_WHOLE, **dict.fromkeys(_COMPUTE, _DURATION))),
 )
 _ALL_STATS = _object(model_stats=_array(_MODEL_STATS))
 STATS = _protocol(

@@ -13,16 +13,16 @@ from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import VERBS, RawRoute
 from models import rows
-from models.signature import Arrays, Prediction
-from serving.api import documents, encodings, repository, strict
+from models.signature import Arrays
+from serving.api import at_once, documents, encodings, hurry, repository, tensor_answers
 from serving.api import inference_about as about
-from serving.api.predict import JSON, LARGE, LIMIT, MANY, admitted, asked, beside, found
+from serving.api.predict import LARGE, LIMIT, MANY, admitted, asked, beside, found
 from serving.api.speaking import Answer, Handle, refusal, speaking
+from serving.api.watching import Watching
 from serving.domain import tensors
-from serving.replica.table import Answering, Live
+from serving.replica.table import Answering
 
-LENGTH = b"inference-header-content-length"
-OCTETS = "application/octet-stream"
+LENGTH = tensor_answers.LENGTH.encode()
 
 
 class NotOfTheProtocol(errors.NotFound):
@@ -56,7 +56,7 @@ def routes() -> list[RawRoute]:
         ]
     # Whatever else is asked for below is not there in the protocol's shape too.
     listed += [(frozenset(VERBS), path, _nothing, {}) for path in ("/v2", "/v2/{rest:path}")]
-    viewer, editor = Access(Role.VIEWER), Access(Role.EDITOR)
+    viewer, editor, shows = Access(Role.VIEWER), Access(Role.EDITOR), hurry.shown(error_of)
     return [
         RawRoute(
             methods,
@@ -65,6 +65,9 @@ def routes() -> list[RawRoute]:
             editor if path in {LOAD, UNLOAD} else viewer,
             shown,
             is_prompt=handle is _infer,
+            refuses=hurry.refuses if handle is _infer else None,
+            at_once=at_once.inferred if handle is _infer else None,
+            shows=shows,
         )
         for methods, path, handle, shown in listed
     ]
@@ -85,13 +88,14 @@ async def _infer(scope: Scope, receive: Receive) -> Answer:
     body = await bodies.read(scope, receive, limit=LIMIT)
     began = time.perf_counter()
     live, one = found(scope)
-    until = await admitted(scope, live, one)
-    # A packed body may be any size: what it unpacks to is not known yet.
-    is_much = len(body) > LARGE or encoding != ""
-    request, arrays = await beside(is_much, _read, length, encoding, body, one)
-    prediction = await asked(live, one, arrays, began, receive, until)
-    identity = request.id or scope["state"]["request_id"]
-    return await beside(prediction.size > MANY, _written, live, one, request, prediction, identity)
+    with Watching(scope, live, one, began) as watching:
+        until = await admitted(watching)
+        # A packed body may be any size: what it unpacks to is not known yet.
+        is_much = len(body) > LARGE or encoding != ""
+        request, arrays = await beside(is_much, _read, length, encoding, body, one)
+        prediction = await asked(watching, arrays, receive, until)
+        identity = request.id or scope["state"]["request_id"]
+        return await beside(prediction.size > MANY, tensor_answers.written, live, one, request, prediction, identity)
 
 
 def _described(scope: Scope) -> tuple[str | None, str]:
@@ -106,30 +110,5 @@ def _described(scope: Scope) -> tuple[str | None, str]:
 
 
 def _read(length: str | None, encoding: str, body: bytes, one: Answering) -> tuple[tensors.Asked, Arrays]:
-    request = _request(length, encodings.unpacked(body, encoding, limit=LIMIT), one)
+    request = tensor_answers.request_of(length, encodings.unpacked(body, encoding, limit=LIMIT), one)
     return request, rows.arrays_of_tensors(one.resident.signature, request.tensors)
-
-
-def _written(live: Live, one: Answering, request: tensors.Asked, prediction: Prediction, identity: str) -> Answer:
-    described, parts = tensors.write(tensors.tensors_of(one.resident.signature, prediction), request)
-    document = {
-        "model_name": live.desired.name,
-        "model_version": str(one.target.version),
-        "id": identity,
-        "parameters": {"revision": live.desired.revision},
-        "outputs": described,
-    }
-    text = orjson.dumps(document)
-    if not parts:
-        return 200, JSON, text
-    return 200, {"content-type": OCTETS, LENGTH.decode(): str(len(text))}, b"".join([text, *parts])
-
-
-def _request(given: str | None, content: bytes, one: Answering) -> tensors.Asked:
-    """JSON, or JSON of an announced length and tensors behind it."""
-    length = len(content) if given is None else int(given) if given.isascii() and given.isdigit() else -1
-    if not 0 <= length <= len(content):
-        raise errors.Malformed("Inference-Header-Content-Length is not the length of the JSON in this body.")
-    if length == 0 and given is not None:
-        return tensors.read_raw(one.resident.signature, content)
-    return tensors.read(strict.loads(content[:length]), content[length:])

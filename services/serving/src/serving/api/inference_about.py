@@ -17,6 +17,7 @@ from serving.api.predict import JSON, found
 from serving.api.speaking import Answer
 from serving.domain import tensors
 from serving.replica.table import Answering, Live, Table
+from serving.replica.tallies import Batches
 
 SERVER = {
     "name": "trainyard",
@@ -130,11 +131,24 @@ def _stats(revision: Live, one: Answering) -> dict[str, Any]:
         "version": str(one.target.version),
         "last_inference": round(tally.last_at * 1000),
         "inference_count": tally.rows,
+        "execution_count": tally.executions,
         "inference_stats": {
             "success": _duration(tally.requests, tally.seconds),
             "fail": _duration(tally.failed, tally.failed_seconds),
+            "queue": _duration(tally.requests, tally.queued.sum),
+            "compute_input": _duration(tally.requests, tally.read_seconds),
+            "compute_infer": _duration(tally.requests, tally.compute_seconds),
+            "compute_output": _duration(tally.requests, tally.write_seconds),
         },
+        "batch_stats": [_batch_stats(size, tally.batches[size]) for size in sorted(tally.batches)],
     }
+
+
+def _batch_stats(size: int, batches: Batches) -> dict[str, Any]:
+    """What requests are read from and answers written to belongs to requests here, and never to a batch."""
+    nothing = _duration(0, 0)
+    computed = _duration(batches.count, batches.seconds)
+    return {"batch_size": size, "compute_input": nothing, "compute_infer": computed, "compute_output": nothing}
 
 
 def _duration(count: int, seconds: float) -> dict[str, int]:

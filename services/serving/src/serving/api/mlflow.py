@@ -11,7 +11,7 @@ from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models.signature import Arrays
 from models.tensor_signature import AnySignature
-from serving.api import documents, strict
+from serving.api import documents, hurry, strict
 from serving.api.predict import JSON, Read, answered, found, read
 from serving.api.speaking import Answer, refusal, speaking
 from serving.api.v1 import written
@@ -31,7 +31,16 @@ def routes() -> list[RawRoute]:
     viewer, path = Access(Role.VIEWER), "/v1/deployments/{name}"
     invoke, ping = speaking(_invoke, _error_of), speaking(_ping, _error_of)
     return [
-        RawRoute(frozenset({"POST"}), f"{path}/invocations", invoke, viewer, documents.INVOCATIONS, is_prompt=True),
+        RawRoute(
+            frozenset({"POST"}),
+            f"{path}/invocations",
+            invoke,
+            viewer,
+            documents.INVOCATIONS,
+            is_prompt=True,
+            refuses=hurry.refuses,
+            shows=hurry.shown(_error_of),
+        ),
         RawRoute(frozenset({"GET"}), f"{path}/ping", ping, viewer, documents.PING),
     ]
 

@@ -5,25 +5,26 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from kit import bodies, errors
 from kit.callers import Access, Role
 from kit.routes import RawRoute
-from models import rows
 from models.signature import Arrays, Prediction
-from models.tensor_signature import AnySignature
-from serving.api import deadlines, documents, predict_kinds, strict
+from serving.api import at_once, deadlines, documents, hurry, predict_kinds
+from serving.api.answering import LARGE as LARGE
+from serving.api.answering import MANY as MANY
+from serving.api.answering import RequestInvalid as RequestInvalid
+from serving.api.answering import arrays_of_json as arrays_of_json
+from serving.api.answering import document_of as document_of
+from serving.api.answering import written_as_json as written_as_json
 from serving.api.predict_kinds import Read as Read
+from serving.api.watching import Watching
 from serving.domain import arrow
 from serving.replica.table import Answering, Live, Table
 
 LIMIT = 4 << 20
 """Bytes of a request."""
-LARGE, MANY = 64 << 10, 1000
-"""Bytes of a request, and rows of an answer, above which a thread reads or writes it, and the loop serves others."""
-MEMBERS = frozenset({"rows", "columns"})
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 JSON = {"content-type": "application/json"}
@@ -31,12 +32,21 @@ ARROW = {"content-type": arrow.MEDIA_TYPE}
 Write = Callable[[Live, Answering, Prediction], bytes]
 
 
-class RequestInvalid(errors.Invalid): ...
-
-
 def routes() -> list[RawRoute]:
     path = "/v1/deployments/{name}/predict"
-    return [RawRoute(frozenset({"POST"}), path, predict, Access(Role.VIEWER), documents.PREDICT, is_prompt=True)]
+    post, viewer = frozenset({"POST"}), Access(Role.VIEWER)
+    return [
+        RawRoute(
+            post,
+            path,
+            predict,
+            viewer,
+            documents.PREDICT,
+            is_prompt=True,
+            refuses=hurry.refuses,
+            at_once=at_once.predicted,
+        )
+    ]
 
 
 async def predict(scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,10 +74,13 @@ async def answered(scope: Scope, receive: Receive, content: bytes, read: Read, w
     """The answer to a body, which `read` makes arrays of and `write` an answer of the prediction."""
     began = time.perf_counter()
     live, one = found(scope)
-    until = await admitted(scope, live, one)
-    arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
-    prediction = await asked(live, one, arrays, began, receive, until)
-    return await beside(prediction.size > MANY, write, live, one, prediction)
+    with Watching(scope, live, one, began) as watching:
+        until = await admitted(watching)
+        known, arrays = scope["state"].get("read", (None, None))
+        if known is not one or arrays is None:
+            arrays = await beside(len(content) > LARGE, read, one.resident.signature, content)
+        prediction = await asked(watching, arrays, receive, until)
+        return await beside(prediction.size > MANY, write, live, one, prediction)
 
 
 def found(scope: Scope) -> tuple[Live, Answering]:
@@ -83,29 +96,12 @@ def found(scope: Scope) -> tuple[Live, Answering]:
     return live, live.choose(scope["state"]["request_id"]) if version is None else live.of_version(version)
 
 
-def arrays_of_json(signature: AnySignature, content: bytes) -> Arrays:
-    """What a body of JSON asks."""
-    return rows.arrays_of(signature, document_of(content))
-
-
-def written_as_json(live: Live, one: Answering, prediction: Prediction) -> bytes:
-    """An answer as JSON."""
-    return orjson.dumps(
-        {
-            "predictions": one.resident.signature.answers_of(prediction),
-            "model": one.target.model,
-            "version": one.target.version,
-            "revision": live.desired.revision,
-        }
-    )
-
-
 async def beside(is_much: bool, work: Callable[[*Given], Made], *given: *Given) -> Made:
     """What `work` makes: on a thread if it is much."""
     return await asyncio.to_thread(work, *given) if is_much else work(*given)
 
 
-async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
+async def admitted(watching: Watching) -> float | None:
     """When the client stops waiting, if it says so. Before anything is parsed: to refuse must cost next to nothing.
 
     Raises:
@@ -113,32 +109,27 @@ async def admitted(scope: Scope, live: Live, one: Answering) -> float | None:
         DeadlineExceeded: the loop did not.
         TimeoutInvalid: the client says something that is no time.
     """
-    until = deadlines.until(scope)
+    until = deadlines.until(watching.scope)
+    began = time.perf_counter()
     try:
-        await one.admit(until)
+        await watching.one.admit(until)
     except errors.Error:
-        live.refused.inc()
-        one.tally.refused(0.0)
+        watching.refused()
         raise
+    watching.admitted(time.perf_counter() - began)
     return until
 
 
-async def asked(
-    live: Live, one: Answering, arrays: Arrays, began: float, receive: Receive, until: float | None = None
-) -> Prediction:
-    """The model's answers, accounted to its revision. `until` is what `admitted` said."""
-    count = one.resident.signature.rows_in(arrays)
+async def asked(watching: Watching, arrays: Arrays, receive: Receive, until: float | None = None) -> Prediction:
+    """The model's answers. `until` is what `admitted` said."""
+    one, count = watching.one, watching.asks(arrays)
     try:
-        work = one.predict(arrays, count, until)
+        work = one.predict(arrays, count, until, watching.spent)
         prediction = await (work if one.resident.is_quick(count) else _unless_gone(work, receive))
     except errors.Error:
-        live.refused.inc()
-        one.tally.refused(time.perf_counter() - began)
+        watching.refused()
         raise
-    seconds = time.perf_counter() - began
-    live.seconds.observe(seconds)
-    live.rows.inc(count)
-    one.tally.answered(count, seconds)
+    watching.answers(prediction)
     return prediction
 
 
@@ -157,21 +148,3 @@ async def _unless_gone(work: Coroutine[Any, Any, Prediction], receive: Receive) 
     finally:
         answer.cancel()
         gone.cancel()
-
-
-def document_of(content: bytes) -> dict[str, Any]:
-    """The request's JSON.
-
-    Raises:
-        errors.Malformed: it is none, or says NaN, or is no Unicode, or gives a member twice.
-        RequestInvalid: it has members that mean nothing here.
-    """
-    document = strict.loads(content)
-    if not isinstance(document, dict):
-        raise RequestInvalid("A request is an object.", errors=[{"pointer": "#", "detail": "must be an object"}])
-    if unknown := document.keys() - MEMBERS:
-        places: list[errors.Place] = [
-            {"pointer": f"#/{name[:100]}", "detail": "is not known here"} for name in sorted(unknown)[:20]
-        ]
-        raise RequestInvalid("A request has rows, and columns when rows are arrays.", errors=places)
-    return document

@@ -21,8 +21,13 @@ def reads(scope: Scope) -> Read | None:
     """How to read a body of this `Content-Type`; None: as JSON, whatever it is called."""
     for name, value in scope["headers"]:
         if name == b"content-type":
-            return READS.get(value.decode("latin-1").partition(";")[0].strip().lower())
+            return read_of(value)
     return None
+
+
+def read_of(kind: bytes) -> Read | None:
+    """The same of the header alone."""
+    return READS.get(kind.decode("latin-1").partition(";")[0].strip().lower())
 
 
 def wants_arrow(scope: Scope) -> bool:

@@ -1,11 +1,12 @@
 """What the application hands to its routes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from serving.actions import Resolver
+from serving.api.watching import Watch
 from serving.replica.replica import Replica
 from serving.replica.table import Table
 
@@ -25,6 +26,7 @@ class Parts:
     """That a project may have waiting, to be answered later."""
     prediction_bytes: int
     """Of their bodies."""
+    watch: Watch = field(default_factory=Watch)
 
 
 async def _parts(request: Request) -> Parts:

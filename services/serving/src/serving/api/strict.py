@@ -6,6 +6,9 @@ import orjson
 
 from kit import errors
 
+LARGE = 1 << 10
+"""Bytes above which a look at the rows is cheaper than to write them again."""
+
 
 def loads(content: bytes) -> Any:
     """One JSON document, in which nothing is given twice.
@@ -18,6 +21,8 @@ def loads(content: bytes) -> Any:
     """
     try:
         document = orjson.loads(content)
+        if len(content) > LARGE and _is_plain(content, document):
+            return document
         written = orjson.dumps(document)
     except orjson.JSONDecodeError as exc:
         raise errors.Malformed(f"The body is not valid JSON: {exc.msg} at byte {exc.pos}.") from None
@@ -26,6 +31,23 @@ def loads(content: bytes) -> Any:
     if content.count(b":") + _escaped_colons(content) != written.count(b":"):
         raise errors.Malformed("A member of the JSON is given twice.")
     return document
+
+
+def _is_plain(content: bytes, document: Any) -> bool:
+    """Whether rows that are not nested have all the colons and brackets that there are, and so none is given twice."""
+    if type(document) is not dict:
+        return False
+    members, lists = len(document), 0
+    for value in document.values():
+        kinds = set(map(type, value)) if type(value) is list else {type(value)}
+        lists += type(value) is list
+        if kinds == {dict} and type(value) is list:
+            members += sum(map(len, value))
+        elif kinds == {list} and type(value) is list:
+            lists += len(value)
+        elif not kinds.isdisjoint({dict, list}):
+            return False
+    return content.count(b":") == members and content.count(b"[") == lists
 
 
 def _escaped_colons(content: bytes) -> int:

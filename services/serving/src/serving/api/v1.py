@@ -11,7 +11,7 @@ from kit.callers import Access, Role
 from kit.routes import RawRoute
 from models.signature import Arrays, Prediction
 from models.tensor_signature import AnySignature
-from serving.api import documents, strict
+from serving.api import documents, hurry, strict
 from serving.api.inference import error_of
 from serving.api.predict import JSON, answered, read
 from serving.api.speaking import Answer, speaking
@@ -21,8 +21,9 @@ from serving.replica.table import Answering, Live
 
 def routes() -> list[RawRoute]:
     path = "/v1/models/{name}:predict"
-    endpoint = speaking(_predict, error_of)
-    return [RawRoute(frozenset({"POST"}), path, endpoint, Access(Role.VIEWER), documents.V1, is_prompt=True)]
+    viewer, endpoint = Access(Role.VIEWER), speaking(_predict, error_of)
+    post, shows = frozenset({"POST"}), hurry.shown(error_of)
+    return [RawRoute(post, path, endpoint, viewer, documents.V1, is_prompt=True, refuses=hurry.refuses, shows=shows)]
 
 
 async def _predict(scope: Scope, receive: Receive) -> Answer:

@@ -38,6 +38,7 @@ class VersionFound(BaseModel):
     signature: dict[str, Any]
     input_example: list[dict[str, Any]] | None = None
     parameters: dict[str, Any] | None = None
+    attestations: list[dict[str, Any]] | None = None
 
 
 class Registry:

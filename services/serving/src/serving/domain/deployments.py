@@ -82,6 +82,7 @@ class Reason(enum.StrEnum):
     NOT_SERVABLE = "not-servable"
     SIGNATURES_DIFFER = "signatures-differ"
     ARTIFACT_CORRUPT = "artifact-corrupt"
+    ATTESTATION_MISSING = "attestation-missing"
     MODEL_TOO_LARGE = "model-too-large"
     MODEL_INVALID = "model-invalid"
     OUT_OF_MEMORY = "out-of-memory"

@@ -57,6 +57,8 @@ class Target:
     """Rows to warm with."""
     architecture: Mapping[str, Any] | None = None
     """Of what a file of weights holds the weights."""
+    attestations: Sequence[Mapping[str, Any]] = ()
+    """Who says that the file is this version (kit.attestations)."""
 
     @classmethod
     def of(cls, found: Mapping[str, Any], weight: int) -> Self:
@@ -84,6 +86,7 @@ class Target:
             signature=found["signature"],
             example=tuple(found.get("input_example") or ()),
             architecture=_architecture(found.get("parameters")),
+            attestations=tuple(found.get("attestations") or ()),
         )
 
     @classmethod
@@ -94,17 +97,26 @@ class Target:
             file=File.from_json(value["file"]),
             example=tuple(value["example"]),
             architecture=value.get("architecture"),
+            attestations=tuple(value.get("attestations") or ()),
         )
 
     def to_json(self) -> dict[str, Any]:
         """For the database and the disk."""
-        return {**asdict(self), "example": [dict(row) for row in self.example]}
+        return {
+            **asdict(self),
+            "example": [dict(row) for row in self.example],
+            "attestations": [dict(it) for it in self.attestations],
+        }
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """What tells two targets apart. A version's signature and example never change, but a database may write their
-        numbers in another way."""
-        return self.model, self.version, self.digest, self.weight, self.file
+        numbers in another way. Who has signed it is part of that: a replica may have waited for a signature."""
+        return self.model, self.version, self.digest, self.weight, self.file, self._keys
+
+    @property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(str(one["keyid"]) for envelope in self.attestations for one in envelope["signatures"])
 
     def order(self, path: Path) -> dict[str, Any]:
         """What a runner child is told to load it, from the file at this path."""

@@ -8,8 +8,8 @@ more is not done.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from kit import errors
 from models.signature import Arrays, Prediction
 from serving.domain.costs import Cost
 from serving.domain.limits import Limits
+from serving.replica.tallies import Spent, Tally
 from serving.replica.turns import Line, Turns
 
 Run = Callable[[Arrays], Awaitable[Prediction]]
@@ -62,9 +63,13 @@ class _Waiting:
     until: float | None
     """When its client stops waiting, by the clock of the loop."""
     alarm: asyncio.TimerHandle
+    since: float
+    """When it came, by that clock."""
+    spent: Spent
 
-    def begun(self) -> None:
+    def begun(self, now: float) -> None:
         """What is worked on is finished, also after the patience with a queue."""
+        self.spent.queue += now - self.since
         if self.until is None:
             self.alarm.cancel()
 
@@ -119,6 +124,8 @@ class Lane:
         self._rows = 0
         self._batch = 0, 0.0  # rows under way, and since when
         self._worker: asyncio.Task[None] | None = None
+        self.tally = Tally()
+        """Of the batches that the model has answered."""
 
     @property
     def waiting(self) -> int:
@@ -134,16 +141,22 @@ class Lane:
         Raises:
             Overloaded: as many requests or rows wait as may, or these would not be answered in time.
         """
+        if (refusal := self.refusal(rows, until)) is not None:
+            raise refusal
+
+    def refusal(self, rows: int = 1, until: float | None = None) -> Overloaded | None:
+        """Why these rows are not let in, if they are not."""
         if self._worker is None:
-            return  # also when it is believed to be slow: how else should it be learned that it is not
+            return None  # also when it is believed to be slow: how else should it be learned that it is not
         if len(self._queue) >= self._most:
-            raise self._full(f"{len(self._queue)} requests wait for this model.")
+            return self._full(f"{len(self._queue)} requests wait for this model.")
         if self._queue and self._rows + rows > QUEUED_ROWS:
-            raise self._full(f"{self._rows} rows wait for this model.")
+            return self._full(f"{self._rows} rows wait for this model.")
         wait = self.wait()
         now = asyncio.get_running_loop().time()
         if wait > ADMITTED * self._patience if until is None else now + wait + self._cost.of(rows) > until:
-            raise self._full(f"It would take {wait:.1f} s until this model comes to it.")
+            return self._full(f"It would take {wait:.1f} s until this model comes to it.")
+        return None
 
     def wait(self) -> float:
         """The seconds, as far as is known, until the model comes to who asks now."""
@@ -162,8 +175,11 @@ class Lane:
     def _full(self, detail: str) -> Overloaded:
         return Overloaded(detail, retry_after=timedelta(seconds=min(max(self.wait(), 1.0), LONGEST)))
 
-    async def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Prediction:
-        """
+    async def predict(
+        self, arrays: Arrays, rows: int, until: float | None = None, spent: Spent | None = None
+    ) -> Prediction:
+        """The answers; into `spent` is written where the time went.
+
         Raises:
             Overloaded: as `admit`; or the model has not come to it within the patience.
             DeadlineExceeded: `until`, by the clock of the loop, is over.
@@ -171,10 +187,10 @@ class Lane:
         self.admit(rows, until)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Prediction] = loop.create_future()
-        end = loop.time() + self._patience if until is None else until
-        mine = _Waiting(
-            arrays, rows, self._joins(arrays), answer, until, loop.call_at(end, self._late, answer, until is None)
-        )
+        now = loop.time()
+        end = now + self._patience if until is None else until
+        alarm = loop.call_at(end, self._late, answer, until is None)
+        mine = _Waiting(arrays, rows, self._joins(arrays), answer, until, alarm, now, spent or Spent())
         self._queue.append(mine)
         self._rows += rows
         if self._worker is None:
@@ -195,20 +211,22 @@ class Lane:
             await asyncio.wait({self._worker})
 
     async def _work(self) -> None:
-        clock = asyncio.get_running_loop().time
         try:
             while self._queue:
-                async with nullcontext() if self._turns is None else self._turns.turn(self._line):
-                    # Only now: whoever comes while others have their turn is part of the batch.
-                    batch, rows = self._next()
-                    if batch:
-                        began = clock()
-                        self._batch = rows, began
-                        await self._serve(batch)
-                        self._cost.learn(rows, self._meter.take() or clock() - began)
+                async with _alone() if self._turns is None else self._turns.turn(self._line) as goes_on:
+                    await self._work_once()
+                    while self._queue and goes_on():
+                        await self._work_once()
                 self._batch = 0, 0.0
         finally:
             self._worker = None
+
+    async def _work_once(self) -> None:
+        # Only now: whoever comes while others have their turn is part of the batch.
+        batch, rows = self._next()
+        if batch:
+            self._batch = rows, asyncio.get_running_loop().time()
+            self._cost.learn(rows, await self._serve(batch))
 
     def _most_rows(self) -> int:
         within = max(2 * self._cost.fixed, BATCH_SECONDS)
@@ -216,12 +234,12 @@ class Lane:
 
     def _next(self) -> tuple[list[_Waiting], int]:
         batch: list[_Waiting] = []
-        rows, most = 0, self._most_rows()
+        rows, most, now = 0, self._most_rows(), asyncio.get_running_loop().time()
         while self._queue and (not batch or self._fits(batch, rows, most)):
             waiting = self._queue.popleft()
             self._rows -= waiting.rows
             if not waiting.answer.done():  # else its client has gone, or its time is over
-                waiting.begun()
+                waiting.begun(now)
                 batch.append(waiting)
                 rows += waiting.rows
         return batch, rows
@@ -231,25 +249,40 @@ class Lane:
         alike = coming.joins is not None and coming.joins == batch[0].joins
         return alike and rows + coming.rows <= most and len(batch) < self._together
 
-    async def _serve(self, batch: list[_Waiting]) -> None:
+    async def _serve(self, batch: list[_Waiting]) -> float:
+        """Answer them. Says the seconds that the model took."""
+        began = asyncio.get_running_loop().time()
         try:
             whole = await self._run(_joined(batch))
         except (errors.Corrupt, errors.Invalid) as error:
+            took = self._took(began)
             if len(batch) == 1:
                 _fail(batch, error)
-                return
+                return took
             for one in batch:  # whose rows it were is only seen one by one
                 if not one.answer.done():
-                    await self._serve([one])
+                    took += await self._serve([one])
+            return took
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             _fail(batch, error)
-        else:
-            start = 0
-            for one in batch:
-                end = start + one.rows
-                if not one.answer.done():
-                    one.answer.set_result(whole if len(batch) == 1 else whole.part(start, end))
-                start = end
+            return self._took(began)
+        took = self._took(began)
+        self._answer(batch, whole, took)
+        return took
+
+    def _took(self, began: float) -> float:
+        return self._meter.take() or asyncio.get_running_loop().time() - began
+
+    def _answer(self, batch: list[_Waiting], whole: Prediction, took: float) -> None:
+        rows = sum(one.rows for one in batch)
+        self.tally.executed(len(batch), rows, took)
+        start = 0
+        for one in batch:
+            end = start + one.rows
+            one.spent.compute, one.spent.batch = took, rows
+            if not one.answer.done():
+                one.answer.set_result(whole if len(batch) == 1 else whole.part(start, end))
+            start = end
 
 
 @dataclass(frozen=True)
@@ -282,6 +315,12 @@ class Queueing:
             joins=joins,
             meter=meter,
         )
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[Callable[[], bool]]:
+    """The turn of a queue that shares nothing."""
+    yield lambda: True
 
 
 def _joined(batch: list[_Waiting]) -> Arrays:

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from serving.replica.lanes import Overloaded
 
-SLICE = 0.005
+SLICE = 0.01
 """Seconds of one breath."""
 LEARNING = 0.2
 
@@ -36,30 +36,46 @@ class Pace:
         Raises:
             Overloaded: it would take longer than anybody waits.
         """
-        loop = asyncio.get_running_loop()
-        if not self._queue:
-            now = loop.time()
-            began = self._began
-            if began is None:
-                began = now
-                self._begin(loop, now)
-            if now - began <= SLICE:
-                self._done += 1
-                return
+        if self.take():
+            return
         self.require_room()
-        mine = loop.create_future()
+        mine = asyncio.get_running_loop().create_future()
         self._queue.append(mine)
         await mine
+
+    def is_free(self) -> bool:
+        """Whether a turn may be taken now."""
+        return not self._queue and (self._began is None or asyncio.get_running_loop().time() - self._began <= SLICE)
+
+    def take(self) -> bool:
+        """A turn, if there is one now."""
+        if self._queue:
+            return False
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        began = self._began
+        if began is None:
+            began = now
+            self._begin(loop, now)
+        if now - began > SLICE:
+            return False
+        self._done += 1
+        return True
 
     def require_room(self) -> None:
         """
         Raises:
             Overloaded: who comes now would wait longer than anybody does.
         """
-        if (wait := len(self._queue) * self.each) > self._patience:
-            raise Overloaded(
-                f"{len(self._queue)} requests wait for this process.", retry_after=timedelta(seconds=max(wait, 1))
-            )
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+
+    def refusal(self) -> Overloaded | None:
+        """Why nobody more is let in, if nobody is."""
+        if (wait := len(self._queue) * self.each) <= self._patience:
+            return None
+        detail = f"{len(self._queue)} requests wait for this process."
+        return Overloaded(detail, retry_after=timedelta(seconds=max(wait, 1)))
 
     def _begin(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         self._began, self._done = now, 0

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit import errors, leases, tracing
+from kit.attestations import AttestationMissing
 from kit.reconcile import first
 from models.onnx_models import OnnxModelInvalid
 from models.onnx_structure import OnnxOutside
@@ -50,6 +51,7 @@ UNNEEDED = timedelta(hours=1)
 ABSENT = 2.0
 """Seconds until the registry is asked again that did not answer."""
 REASONS: dict[type[BaseException], Reason] = {
+    AttestationMissing: Reason.ATTESTATION_MISSING,
     ModelTooLarge: Reason.MODEL_TOO_LARGE,
     ModelTooHungry: Reason.OUT_OF_MEMORY,
     NoRoom: Reason.OUT_OF_MEMORY,

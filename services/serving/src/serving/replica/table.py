@@ -3,11 +3,11 @@
 import time
 import uuid
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
 
 from kit import errors
 from models.signature import Arrays, Prediction
@@ -16,17 +16,9 @@ from serving.domain.desired import Desired
 from serving.domain.revisions import Target
 from serving.domain.shares import choose
 from serving.replica.lanes import Lane, require_time
-from serving.replica.residents import Asleep, Resident
-from serving.replica.tallies import Tally
+from serving.replica.residents import Asleep, Here, Resident
+from serving.replica.tallies import Spent, Tally
 
-SECONDS = Histogram(
-    "trainyard_predict_seconds",
-    "From the read body to the answer, by who answered.",
-    ["project", "deployment", "revision"],
-    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
-ROWS = Counter("trainyard_predicted_rows_total", "Rows answered.", ["project", "deployment", "revision"])
-REFUSED = Counter("trainyard_predict_refused_total", "Predictions not made.", ["project", "deployment", "revision"])
 SERVED = Gauge("trainyard_served_revisions", "Revisions that answer in this process.")
 
 
@@ -48,6 +40,10 @@ class Answering:
     lane: Lane | None = field(default=None, compare=False)
     """The deployment's own queue in front of the resident, which others may ask too."""
 
+    def __post_init__(self) -> None:
+        if self.lane is not None:
+            self.lane.tally = self.tally
+
     async def admit(self, until: float | None) -> None:
         """Have a request go on to be read: in its turn, where all of it is done on the loop.
 
@@ -63,11 +59,54 @@ class Answering:
             await pace.turn()
             require_time(until)
 
-    def predict(self, arrays: Arrays, rows: int, until: float | None = None) -> Coroutine[Any, Any, Prediction]:
-        """The answers: at once where that is quick, or else when the deployment's turn comes."""
+    def refusal(self, until: float | None) -> errors.Error | None:
+        """What `admit` would raise at once, without a request to raise it for."""
+        if self.lane is None:
+            return None
+        if not self.resident.is_quick(1):
+            return self.lane.refusal(1, until)
+        return None if self.resident.pace is None else self.resident.pace.refusal()
+
+    def is_free(self) -> bool:
+        """Whether one row would be answered on the loop, without waiting for it to come round."""
+        resident, pace = self.resident, self.resident.pace
+        return isinstance(resident, Here) and pace is not None and resident.is_quick(1) and pace.is_free()
+
+    def at_once(self, arrays: Arrays, rows: int, spent: Spent) -> Prediction | None:
+        """The answers, in a turn that is taken; None: not without waiting."""
+        resident, pace = self.resident, self.resident.pace
+        if not isinstance(resident, Here) or pace is None or not resident.is_quick(rows) or not pace.take():
+            return None
+        began = time.perf_counter()
+        prediction = resident.answer(arrays)
+        self._computed(rows, time.perf_counter() - began, spent)
+        return prediction
+
+    def predict(
+        self, arrays: Arrays, rows: int, until: float | None = None, spent: Spent | None = None
+    ) -> Coroutine[Any, Any, Prediction]:
+        """The answers: at once where that is quick, or else when the deployment's turn comes.
+
+        Into `spent` is written where the time went.
+        """
+        spent = spent or Spent()
         if self.lane is None or self.resident.is_quick(rows):
-            return self.resident.predict(arrays, rows)
-        return self.lane.predict(arrays, rows, until)
+            return self._directly(arrays, rows, spent)
+        return self.lane.predict(arrays, rows, until, spent)
+
+    async def _directly(self, arrays: Arrays, rows: int, spent: Spent) -> Prediction:
+        began = time.perf_counter()
+        prediction = await self.resident.predict(arrays, rows)
+        seconds = time.perf_counter() - began
+        if isinstance(self.resident, Asleep):
+            spent.queue += seconds  # most of it for the model to come back, which counts what it answers then
+        else:
+            self._computed(rows, seconds, spent)
+        return prediction
+
+    def _computed(self, rows: int, seconds: float, spent: Spent) -> None:
+        spent.compute, spent.batch = seconds, rows
+        self.tally.executed(1, rows, seconds)
 
 
 @dataclass(frozen=True)
@@ -79,17 +118,20 @@ class Live:
     began_at: float = field(default_factory=time.time, compare=False)
     weights: tuple[int, ...] = field(init=False)
     labels: tuple[str, str, str] = field(init=False)
-    """Of its metrics, which are looked up once: a look-up for each request costs what a small model costs."""
-    seconds: Histogram = field(init=False)
-    rows: Counter = field(init=False)
-    refused: Counter = field(init=False)
+    """Of its metrics."""
 
     def __post_init__(self) -> None:
         labels = (self.desired.project, self.desired.name, str(self.desired.revision))
-        made: dict[str, object] = {"labels": labels, "weights": tuple(one.target.weight for one in self.answering)}
-        made |= {"seconds": SECONDS.labels(*labels), "rows": ROWS.labels(*labels), "refused": REFUSED.labels(*labels)}
-        for name, value in made.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "weights", tuple(one.target.weight for one in self.answering))
+
+    def after(self, before: "Live | None") -> "Live":
+        """The same, which goes on counting where it answered before: its models may have been away meanwhile."""
+        if before is None or before.labels != self.labels:
+            return self
+        tallies = {one.target.identity: one.tally for one in before.answering}
+        going_on = (replace(it, tally=tallies.get(it.target.identity, it.tally)) for it in self.answering)
+        return replace(self, answering=tuple(going_on))
 
     @property
     def is_lost(self) -> bool:
@@ -105,6 +147,11 @@ class Live:
     def used_at(self) -> float:
         """When it was asked last, or else began to answer, in seconds since 1970."""
         return max(self.began_at, *(one.tally.last_at for one in self.answering), 0.0)
+
+    @property
+    def only(self) -> Answering | None:
+        """Who answers every request, if that is one."""
+        return self.answering[0] if len(self.answering) == 1 else None
 
     def choose(self, request_id: str) -> Answering:
         """Who answers this request, by weight."""
@@ -147,6 +194,10 @@ class Table:
             raise ModelNotReady(f"Deployment {name[:100]} is not loaded yet.", retry_after=timedelta(seconds=1))
         raise DeploymentNotFound(f"There is no deployment {name[:100]}.")
 
+    def seen(self, project: str, name: str) -> Live | None:
+        """What answers under this name here, if anything does."""
+        return self._live.get((project, name))
+
     def of(self, deployment: uuid.UUID) -> Live | None:
         """What answers for a deployment."""
         return self._by_id.get(deployment)
@@ -162,20 +213,11 @@ class Table:
         before = self._live.get(key)
         if before is not None:
             self._by_id.pop(before.desired.deployment, None)
-        self._live[key] = self._by_id[live.desired.deployment] = live
-        if before is not None and before.labels != live.labels:
-            _forget(before)
+        self._live[key] = self._by_id[live.desired.deployment] = live.after(before)
         SERVED.set(len(self._live))
 
     def drop(self, live: Live) -> None:
         """Nothing answers there any more."""
         del self._live[(live.desired.project, live.desired.name)]
         self._by_id.pop(live.desired.deployment, None)
-        _forget(live)
         SERVED.set(len(self._live))
-
-
-def _forget(live: Live) -> None:
-    # Series of revisions that are gone would grow without end.
-    for metric in (SECONDS, ROWS, REFUSED):
-        metric.remove(*live.labels)

@@ -7,12 +7,14 @@ import numpy as np
 
 from kit import errors
 from models.runners import Runner
-from models.signature import Arrays, Prediction
+from models.signature import Arrays, Columns, Prediction
 from models.tensor_signature import AnySignature
 from serving.domain.costs import Cost
 
 TOGETHER = 8
 """Rows that a model is asked for at once to see what one more of them costs."""
+QUICK, MORE = 500e-6, 64
+"""Seconds of one row below which it is asked for so many: what one of them costs is lost in what the call costs."""
 TIMES = 2
 
 
@@ -21,7 +23,8 @@ def cost_of(model: Runner, arrays: Arrays, one: float) -> Cost:
     much for each."""
     if model.signature.joins(arrays) is None:
         return Cost(0.0, one)
-    many = _many(arrays)
+    count = MORE if one < QUICK else TOGETHER
+    many = _many(arrays, count)
     took = float("inf")
     try:
         for _ in range(TIMES):
@@ -30,7 +33,7 @@ def cost_of(model: Runner, arrays: Arrays, one: float) -> Cost:
             took = min(took, time.perf_counter() - began)
     except Exception:  # noqa: BLE001 - an estimator may say no in any way
         return Cost(0.0, one)
-    return Cost.between(one, took, TOGETHER)
+    return Cost.between(one, took, count)
 
 
 async def cost_beside(
@@ -43,7 +46,8 @@ async def cost_beside(
     """
     if signature.joins(arrays) is None:
         return Cost(0.0, one)
-    many = _many(arrays)
+    count = MORE if one < QUICK else TOGETHER
+    many = _many(arrays, count)
     took = float("inf")
     try:
         for _ in range(TIMES):
@@ -52,8 +56,10 @@ async def cost_beside(
             took = min(took, time.perf_counter() - began)
     except errors.Corrupt:
         return Cost(0.0, one)
-    return Cost.between(one, took, TOGETHER)
+    return Cost.between(one, took, count)
 
 
-def _many(arrays: Arrays) -> Arrays:
-    return {name: np.repeat(array, TOGETHER, axis=0) for name, array in arrays.items()}
+def _many(arrays: Arrays, count: int) -> Arrays:
+    if isinstance(arrays, Columns):
+        return Columns(arrays.names, np.repeat(arrays.matrix, count, axis=0))
+    return {name: np.repeat(array, count, axis=0) for name, array in arrays.items()}

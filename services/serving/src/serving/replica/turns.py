@@ -8,7 +8,11 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+
+CREDIT = 0.1
+"""Seconds of a worker, at most, that who has asked for less than his share may have at once later: what comes now and
+then comes in bursts too, and each burst would otherwise have every second turn only, beside a flood."""
 
 
 class Line:
@@ -16,13 +20,15 @@ class Line:
 
     def __init__(self) -> None:
         self.until = 0.0
+        self.is_new = True
+        """Whether it has not asked yet: then it has no credit either."""
 
 
 class Turns:
     def __init__(self, workers: int) -> None:
         self._free = workers
         self._now = 0.0
-        """The place in time of whoever began last: nobody saves up what he did not ask for."""
+        """The place in time of whoever began last: nobody saves up more than a little of what he did not ask for."""
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
@@ -31,18 +37,44 @@ class Turns:
         return len(self._waiting)
 
     @contextlib.asynccontextmanager
-    async def turn(self, line: Line) -> AsyncIterator[None]:
-        """A worker, for as long as this is open."""
-        begins = max(line.until, self._now)
-        await self._come(begins)
+    async def turn(self, line: Line) -> AsyncIterator[Callable[[], bool]]:
+        """A worker, for as long as this is open.
+
+        What it gives says whether whoever has it may go on at once with another piece of work, as another turn: so he
+        may when nobody waits who has had less. Else he gives it back, and asks again.
+        """
         clock = asyncio.get_running_loop().time
+        begins = self._place(line)
+        await self._come(begins)
         began = clock()
         self._now = max(self._now, begins)
+
+        def goes_on() -> bool:
+            nonlocal begins, began
+            now = clock()
+            line.until = begins + now - began
+            next_place = self._place(line)
+            if (first := self._first()) is not None and first <= next_place:
+                return False
+            begins, began = next_place, now
+            self._now = max(self._now, begins)
+            return True
+
+        line.is_new = False
         try:
-            yield
+            yield goes_on
         finally:
             line.until = begins + clock() - began
             self._go()
+
+    def _place(self, line: Line) -> float:
+        return self._now if line.is_new else max(line.until, self._now - CREDIT)
+
+    def _first(self) -> float | None:
+        """The place of whoever is next, if anybody waits."""
+        while self._waiting and self._waiting[0][2].done():
+            heapq.heappop(self._waiting)
+        return self._waiting[0][0] if self._waiting else None
 
     async def _come(self, begins: float) -> None:
         if self._free:

@@ -20,6 +20,7 @@ from trainer.runtime.reporting import ReportedLogs, Reporter
 from trainer.runtime.writing import write_result
 
 TIMEOUT = 5.0  # seconds that a call to the attempt's URL may take
+AGAIN = 1.0  # seconds after which a stop is said again that nothing has come of
 
 log = logging.getLogger("trainer.runtime")
 
@@ -58,12 +59,14 @@ def _attempt(job: AttemptJob, folder: Path, reporter: Reporter) -> AttemptResult
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held back while the program was starting
         return training.run(job, folder, reporter)
     except Stopped:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return _stopped()
     except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has a result
         # Compiled code can make another error of a signal in the middle of it: that is no mistake of anybody's.
         return _stopped() if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else _failed(error)
     finally:
         # From here on the attempt has its result: a late signal must not cut it in two.
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -82,6 +85,13 @@ def _failed(error: Exception) -> AttemptResult:
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once is enough; what unwinds now must not be cut off
+    # Unless it came out where nothing can be raised, as in a destructor, and was only printed.
+    signal.signal(signal.SIGALRM, _stop_again)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+    raise Stopped
+
+
+def _stop_again(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped
 
 
