@@ -25,8 +25,9 @@ SET_BY_CHART = {
     *(f"{service}_url" for service in SERVICES),
 }  # fmt: skip
 OF_JOBS = (
-    "namespace", "host", "trainer_url", "image", "gpu_image", "slots", "grace_seconds", "work_size", "pull_secrets",
-    "node_selector", "gpu_node_selector", "tolerations", "runtime_class", "priority_class", "queue", "checkpoints_claim",
+    "namespace", "host", "trainer_url", "image", "gpu_image", "slots", "grace_seconds", "work_size",
+    "pull_secrets", "node_selector", "gpu_node_selector", "tolerations", "runtime_class", "priority_class", "queue",
+    "checkpoints_claim",
 )  # fmt: skip
 SET_BY_CHART_OF = {"trainer": {"runner_memory_bytes", *(f"kubernetes_{name}" for name in OF_JOBS)}}
 """Where another service's setting of the same name is anybody's."""
