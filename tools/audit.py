@@ -28,7 +28,7 @@ import licences
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ("constraints.txt", "requirements/checks.txt", "requirements/triton.txt", "requirements/kserve.txt")
+ROOTS = ("constraints.txt", *(f"requirements/{name}.txt" for name in ("checks", "triton", "kserve", "torch")))
 """The locks that hold everything; all others are parts of the first."""
 EXCEPTIONS = ROOT / "requirements" / "audit.toml"
 NO_ANSWER = """!! NO VULNERABILITY SERVICE: {why}

@@ -41,7 +41,9 @@ async def queue(engine: AsyncEngine, job: Job, number: int = 1) -> Attempt:
     """An attempt that a runner may lease."""
     job = await pin(engine, job)
     async with engine.begin() as connection:
-        return await AttemptStore(connection).queue(job, number)
+        attempt = await AttemptStore(connection).queue(job, number)
+    assert attempt is not None, "it has no quota"
+    return attempt
 
 
 async def grant(engine: AsyncEngine, job: Job, host: str = "h1", number: int = 1) -> Granted:

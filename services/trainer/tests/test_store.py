@@ -41,7 +41,9 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def queued(connection: AsyncConnection, job: Job, number: int = 1) -> Attempt:
-    return await AttemptStore(connection).queue(job, number)
+    attempt = await AttemptStore(connection).queue(job, number)
+    assert attempt is not None, "it has no quota"
+    return attempt
 
 
 async def granted(connection: AsyncConnection, job: Job, number: int = 1, host: str = "h1") -> Granted:

@@ -40,6 +40,7 @@ STYLES = {
     "pending": ("○", "yellow"),
     "waiting": ("○", "dim"),
     "skipped": ("·", "dim"),
+    "pruned": ("✂", "dim"),
     "cancelled": ("■", "yellow"),
     "failed": ("✘", "red"),
 }

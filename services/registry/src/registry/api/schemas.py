@@ -127,6 +127,12 @@ class DatasetOut(BaseModel):
     reference: str
     digest: str
 
+    @classmethod
+    def of(cls, lineage: Lineage) -> Self | None:
+        if lineage.dataset is None or lineage.dataset_digest is None:
+            return None
+        return cls(reference=lineage.dataset, digest=lineage.dataset_digest)
+
 
 class JobOut(BaseModel):
     id: str
@@ -143,7 +149,8 @@ class LineageOut(BaseModel):
     model: str
     version: int
     digest: str
-    dataset: DatasetOut
+    dataset: DatasetOut | None
+    """None: the job had none of this platform's."""
     job: JobOut
     code: CodeOut
     environment: dict[str, str]
@@ -154,7 +161,7 @@ class LineageOut(BaseModel):
             model=version.model,
             version=version.number,
             digest=version.digest,
-            dataset=DatasetOut(reference=lineage.dataset, digest=lineage.dataset_digest),
+            dataset=DatasetOut.of(lineage),
             job=JobOut(id=lineage.job, attempt=lineage.attempt),
             code=CodeOut(digest=lineage.code_digest),
             environment=lineage.environment,

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from trainer.domain.redaction import NOTHING_HIDDEN, Redactor
 from trainer.domain.reports import Line, Point
 
 MAX_BATCH = 1000
@@ -20,8 +21,9 @@ class LineIn(_In):
     level: Annotated[str, StringConstraints(max_length=20)]
     message: Annotated[str, StringConstraints(max_length=1 << 16)]
 
-    def line(self) -> Line:
-        return Line(number=self.number, at=self.at, level=self.level, message=self.message)
+    def line(self, redactor: Redactor = NOTHING_HIDDEN) -> Line:
+        message = redactor.redact(self.message)
+        return Line(number=self.number, at=self.at, level=self.level, message=message)
 
 
 class LinesIn(_In):
@@ -75,6 +77,14 @@ class FinishIn(FencedIn):
 
 
 class FailureIn(_In):
-    reason: Literal["inputs-unavailable", "out-of-memory", "crashed", "platform-error"]
+    reason: Literal[
+        "inputs-unavailable",
+        "image-unavailable",
+        "out-of-memory",
+        "crashed",
+        "platform-error",
+        "sandbox-missing",
+        "poison",
+    ]
     message: Annotated[str, StringConstraints(max_length=2000)]
     hint: Annotated[str, StringConstraints(max_length=2000)] = ""

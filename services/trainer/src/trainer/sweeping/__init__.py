@@ -1,0 +1,1 @@
+"""A second reconciler: brings every sweep to its end."""
