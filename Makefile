@@ -17,7 +17,6 @@ RUN := $(VENV)/run.stamp
 TEST := $(VENV)/test.stamp
 TRITON := .cache/triton
 KSERVE := .cache/kserve
-TORCH := .cache/torch
 CHECKS := .cache/checks
 
 .DEFAULT_GOAL := help
@@ -39,7 +38,7 @@ down: $(RUN) ## Stop it; all data stays
 status: $(RUN) ## What runs, and how much memory it takes
 	@$(BIN)/trainyard status
 
-test: $(TEST) $(TRITON)/stamp $(KSERVE)/stamp $(TORCH)/stamp ## All tests, also the whole suite being killed: many minutes
+test: $(TEST) $(TRITON)/stamp $(KSERVE)/stamp ## All tests, also the whole suite being killed: many minutes
 	@$(BIN)/python tools/run_tests.py $(if $(COVERAGE),--coverage)
 
 s3-test: $(TEST) ## What services do with bytes, on a real S3 in place of a folder
@@ -124,7 +123,6 @@ lock: $(TEST) ## Compile constraints.txt and requirements/*.txt anew
 	$(COMPILE) $(EXTRAS) $(PROJECTS) requirements/build.in -c constraints.txt -o requirements/run.txt
 	$(COMPILE) requirements/triton.in -o requirements/triton.txt
 	$(COMPILE) requirements/kserve.in -o requirements/kserve.txt
-	$(COMPILE) requirements/torch.in -c constraints.txt -o requirements/torch.txt
 	$(COMPILE) requirements/checks.in -o requirements/checks.txt
 	$(COMPILE) requirements/build.in -c constraints.txt -o requirements/images/build.txt
 	$(COMPILE) sdk/pyproject.toml requirements/demo.in -c constraints.txt -o requirements/images/demo.txt
@@ -170,12 +168,6 @@ $(KSERVE)/stamp: requirements/kserve.txt | python
 	@touch $@
 
 $(KSERVE): $(KSERVE)/stamp
-
-$(TORCH)/stamp: requirements/torch.txt | python
-	@$(PYTHON) tools/environment.py torch
-	@touch $@
-
-$(TORCH): $(TORCH)/stamp
 
 $(CHECKS)/stamp: requirements/checks.txt | python
 	@$(PYTHON) tools/environment.py checks

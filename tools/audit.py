@@ -28,7 +28,7 @@ import licences
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ("constraints.txt", *(f"requirements/{name}.txt" for name in ("checks", "triton", "kserve", "torch")))
+ROOTS = ("constraints.txt", "requirements/checks.txt", "requirements/triton.txt", "requirements/kserve.txt")
 """The locks that hold everything; all others are parts of the first."""
 EXCEPTIONS = ROOT / "requirements" / "audit.toml"
 NO_ANSWER = """!! NO VULNERABILITY SERVICE: {why}

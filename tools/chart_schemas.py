@@ -24,12 +24,7 @@ SET_BY_CHART = {
     "otlp_endpoint", "objects_url", "work_dir", "metrics_port", "runner_port", "runner_slots",
     *(f"{service}_url" for service in SERVICES),
 }  # fmt: skip
-OF_JOBS = (
-    "namespace", "host", "trainer_url", "image", "gpu_image", "slots", "grace_seconds", "work_size",
-    "pull_secrets", "node_selector", "gpu_node_selector", "tolerations", "runtime_class", "priority_class", "queue",
-    "checkpoints_claim",
-)  # fmt: skip
-SET_BY_CHART_OF = {"trainer": {"runner_memory_bytes", *(f"kubernetes_{name}" for name in OF_JOBS)}}
+SET_BY_CHART_OF = {"trainer": {"runner_memory_bytes"}}
 """Where another service's setting of the same name is anybody's."""
 OF_LIBRARIES = (
     "AWS_CHECKSUM_ALGORITHM", "AWS_IMDSV1_FALLBACK", "AWS_METADATA_ENDPOINT", "AWS_REQUEST_PAYER",
@@ -154,15 +149,7 @@ def service_of(service: str) -> Schema:
                 image=thing(name={"enum": ["trainer-job", "trainer-job-torch"]}, digest=DIGEST),
                 seccompProfile=thing(type={"enum": ["RuntimeDefault", "Localhost"]}, localhostProfile=TEXT),
             ),
-            "jobs": pods(
-                enabled=FLAG, namespace=NAME, slots=whole(1),
-                pods=thing(
-                    image=thing(name={"enum": ["trainer-job", "trainer-job-torch"]}, digest=DIGEST), gpuImage=TEXT,
-                    memoryBytes=whole(1 << 26), workSize=SIZE, graceSeconds=whole(1, 86400), pullSecrets=many(NAME),
-                    nodeSelector=TEXTS, gpuNodeSelector=TEXTS, tolerations=many(FREE), runtimeClassName=NAME,
-                    priorityClassName=NAME, queue=NAME, checkpointsClaim=NAME,
-                ),
-            ),
+            "jobs": thing(enabled=FLAG, namespace=NAME),
         }  # fmt: skip
     return document(values | {"trainyard-lib": FREE, "global": FREE, "enabled": FLAG})
 

@@ -151,18 +151,12 @@ DASHBOARDS: dict[str, tuple[str, list[list[Panel]]]] = {
                     (
                         ("sum(trainyard_trainer_runner_attempts{@})", "attempts"),
                         ("sum(trainyard_trainer_runner_slots{@})", "slots"),
-                        ("sum(trainyard_trainer_cluster_attempts{@})", "attempts in the cluster"),
-                        ("sum(trainyard_trainer_cluster_leads{@})", "runners that lead there"),
-                        (rate("trainyard_trainer_cluster_lists_total", "why"), "lists of the cluster: {{why}}"),
                     ),
                 ),
                 Panel(
                     "Attempts that ended",
                     "ops",
-                    (
-                        (rate("trainyard_trainer_attempts_total", "phase, reason"), "{{phase}} {{reason}}"),
-                        (rate("trainyard_trainer_preempted_total", "cause"), "told to make way: {{cause}}"),
-                    ),
+                    ((rate("trainyard_trainer_attempts_total", "phase, reason"), "{{phase}} {{reason}}"),),
                 ),
             ],
             [
@@ -171,14 +165,6 @@ DASHBOARDS: dict[str, tuple[str, list[list[Panel]]]] = {
                     "Jobs that ended",
                     "ops",
                     ((rate("trainyard_trainer_jobs_total", "phase, reason"), "{{phase}} {{reason}}"),),
-                ),
-                Panel(
-                    "Trials of sweeps that ended",
-                    "ops",
-                    (
-                        (rate("trainyard_trainer_trials_total", "phase"), "trial {{phase}}"),
-                        (rate("trainyard_trainer_sweeps_total", "phase, reason"), "sweep {{phase}} {{reason}}"),
-                    ),
                 ),
                 Panel(
                     "Leases lost",

@@ -5,7 +5,6 @@
     python3 tools/environment.py checks     .cache/checks: what reads charts, images and workflows
     python3 tools/environment.py triton     .cache/triton: a client whose dependencies are at odds with ours
     python3 tools/environment.py kserve     .cache/kserve: another such client
-    python3 tools/environment.py torch      .cache/torch: torch, for tests of what trains with it
 
 Runs before anything is installed: standard library only. pip is asked, so that its configuration (an index of one's
 own, a proxy, certificates) holds here too.
@@ -35,8 +34,6 @@ class Environment:
     lock: Path
     ours: bool = True
     """Whether the packages of this repository are in it."""
-    unlocked: str | None = None
-    """A package that is installed by its version alone, after the others and without asking what else it wants."""
 
 
 ENVIRONMENTS = {
@@ -45,7 +42,6 @@ ENVIRONMENTS = {
     "checks": Environment(ROOT / ".cache" / "checks", REQUIREMENTS / "checks.txt", ours=False),
     "triton": Environment(ROOT / ".cache" / "triton", REQUIREMENTS / "triton.txt", ours=False),
     "kserve": Environment(ROOT / ".cache" / "kserve", REQUIREMENTS / "kserve.txt", ours=False),
-    "torch": Environment(ROOT / ".cache" / "torch", REQUIREMENTS / "torch.txt", ours=False, unlocked="torch==2.13.0"),
 }
 
 
@@ -61,10 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_old(sys.version_info[:2])
         python = made(wanted.folder)
-        say = status_line(sys.stderr.isatty())
-        install(python, wanted.lock, packages_in(ROOT) if wanted.ours else [], say)
-        if wanted.unlocked:
-            install_unlocked(python, wanted.unlocked, say)
+        install(python, wanted.lock, packages_in(ROOT) if wanted.ours else [], status_line(sys.stderr.isatty()))
     except CannotInstall as exc:
         sys.stderr.write(f"\n✘ {exc}\n")
         return 1
@@ -116,19 +109,6 @@ def install(python: Path, lock: Path, packages: Sequence[Path], say: Say) -> Non
     editable = [argument for folder in packages for argument in ("-e", str(folder))]
     say(f"Installing the {len(packages)} packages of this repository …")
     _pip(python, ["--no-deps", "--no-build-isolation", *editable], say)
-
-
-def install_unlocked(python: Path, package: str, say: Say) -> None:
-    """One package that has builds for machines other than this one; it has to work on this one."""
-    say(f"Installing {package} …")
-    _pip(python, ["--no-deps", package], say)
-    name = re.split("[ =]", package)[0]
-    done = subprocess.run([python, "-W", "ignore", "-c", f"import {name}"], capture_output=True, text=True)
-    if done.returncode:
-        raise CannotInstall(
-            f"{package} does not work here. Where the index has builds for graphics cards alone, name another one: "
-            f"PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu\n{done.stderr.strip()}"
-        )
 
 
 def _pip(python: Path, arguments: Sequence[str], say: Say) -> None:

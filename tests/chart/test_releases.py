@@ -293,13 +293,10 @@ def test_only_the_trainer_may_make_jobs_and_only_there(render: Render) -> None:
     binding = release.get("RoleBinding", "trainyard-trainer-jobs")
     assert {it["metadata"]["namespace"] for it in (role, binding)} == {"trainyard-jobs"}
     assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "get", "list", "patch", "delete"]},
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "patch"]},
-        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create", "patch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch", "delete"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "get", "delete"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]},
     ]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "trainyard-trainer-jobs", "namespace": "trainyard"}
@@ -321,7 +318,7 @@ def with_token(release: Release) -> set[str]:
 def test_tokens_are_for_who_asks(render: Render) -> None:
     assert with_token(render("default")) == {"trainyard-keys", "trainyard-gateway-bootstrap"}
     everything = render("everything")
-    assert with_token(everything) - with_token(render("default")) == {"trainyard-trainer-jobs"}
+    assert with_token(everything) - with_token(render("default")) == {"trainyard-trainer-reconcile"}
 
 
 def test_who_has_rights_shares_its_account_with_nobody_else(release: Release) -> None:

@@ -39,8 +39,6 @@ def named_points() -> set[str]:
 # These are not on the way from a file to a prediction: see services/serving/tests/test_batches_with_ingest.py.
 ELSEWHERE = {it for it in named_points() if it.startswith(("serving.batch", "serving.part", "serving.prediction"))}
 ELSEWHERE |= {it for it in named_points() if it.startswith(("ingest.part", "ingest.assembly"))}
-# And these belong to sweeps: see services/trainer/tests/test_sweeping_replicas.py.
-ELSEWHERE |= {it for it in named_points() if it.startswith("trainer.sweep")}
 
 
 def begun(client: Client, run: Run, step: str) -> bool:

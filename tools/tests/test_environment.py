@@ -1,8 +1,6 @@
 """Making the environment, without making one."""
 
-import io
 import sys
-import zipfile
 from pathlib import Path
 
 import environment
@@ -55,27 +53,3 @@ def test_a_lock_that_pip_refuses_shows_its_words(tmp_path: Path) -> None:
     lock.write_text("no-hash-here==1\n")
     with pytest.raises(environment.CannotInstall, match=r"(?s)pip failed:.*hash"):
         environment.install(Path(sys.executable), lock, [], environment.status_line(terminal=False))
-
-
-def test_a_package_that_does_not_work_here_is_said_with_what_may_help(tmp_path: Path) -> None:
-    """Wheels of torch from PyPI want libraries of graphics cards."""
-    (tmp_path / "broken-1-py3-none-any.whl").write_bytes(_wheel("broken", "raise ImportError('libcudart')"))
-    (tmp_path / "bin").mkdir()
-    python = tmp_path / "bin" / "python"
-    site = tmp_path / "site"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} PIP_TARGET={site} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    package = f"{tmp_path}/broken-1-py3-none-any.whl"
-    with pytest.raises(environment.CannotInstall, match=r"(?s)PIP_EXTRA_INDEX_URL=.*libcudart"):
-        environment.install_unlocked(python, f"broken @ file://{package}", environment.status_line(terminal=False))
-
-
-def _wheel(name: str, code: str) -> bytes:
-    made = io.BytesIO()
-    info = f"{name}-1.dist-info"
-    with zipfile.ZipFile(made, "w") as wheel:
-        wheel.writestr(f"{name}.py", code)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return made.getvalue()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -16,10 +16,7 @@ from trainyard.resources.deployments import Deployments
 from trainyard.resources.jobs import Jobs
 from trainyard.resources.models import Models
 from trainyard.resources.pipelines import Pipelines, Runs
-from trainyard.resources.sharing import Quotas, Secrets, usage
-from trainyard.resources.sweeps import Sweeps
 from trainyard.results import Answer
-from trainyard.sharing_results import Usage
 from trainyard.wire import Wire
 
 TIMEOUT = timedelta(seconds=60)  # of silence, and more than the longest long poll
@@ -58,21 +55,12 @@ class Client:
         self.uploads = Uploads(wire)
         self.datasets = Datasets(wire, self.uploads)
         self.jobs = Jobs(wire)
-        self.sweeps = Sweeps(wire)
         self.models = Models(wire)
         self.deployments = Deployments(wire)
         self.pipelines = Pipelines(wire)
         self.runs = Runs(wire)
-        self.secrets = Secrets(wire)
-        self.quotas = Quotas(wire)
         self.keys = Keys(wire)
         self.projects = Projects(wire)
-
-    def usage(
-        self, *, first: date | None = None, last: date | None = None, by: str = "day", project: str | None = None
-    ) -> Usage:
-        """What a project's jobs took on these days, by `day` or `subject`: this month, unless said otherwise."""
-        return usage(self._wire, first=first, last=last, by=by, project=project)
 
     def predict(
         self,

@@ -53,9 +53,6 @@ class Status(Result):
     phase: str
     reason: str | None = None
     message: str | None = None
-    position: int | None = None
-    """Of a job that waits: its place in the queue."""
-    hint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +147,10 @@ class Job(Timed):
     """A training job."""
 
     id: str
-    kind: str = "estimator"
     dataset: str = ""
     dataset_digest: str | None = None
     task: str = ""
     target: str = ""
-    bundle: Json | None = None
-    progress: Json | None = None
     attempt: int | None = None
     metrics: Mapping[str, float] | None = None
     model: Annotated[RegisteredModel | None, RegisteredModel.of] = None

@@ -32,7 +32,6 @@ from trainer.domain.attempts import Exit
 from trainer.reconcile import Reconciler
 from trainer.runtime import program
 from trainer.settings import Settings
-from trainer.sweeping.reconcile import Sweeping
 
 
 @pytest.fixture
@@ -115,11 +114,6 @@ def world(neighbours: Neighbours) -> Neighbours:
 @pytest.fixture
 def worker(engine: AsyncEngine, store: BlobStore, ingest: IngestClient, registry: RegistryClient) -> Reconciler:
     return Reconciler(engine, store, ingest, registry)
-
-
-@pytest.fixture
-def sweeping(engine: AsyncEngine, store: BlobStore, registry: RegistryClient) -> Sweeping:
-    return Sweeping(engine, store, registry)
 
 
 @pytest.fixture

@@ -41,9 +41,7 @@ async def queue(engine: AsyncEngine, job: Job, number: int = 1) -> Attempt:
     """An attempt that a runner may lease."""
     job = await pin(engine, job)
     async with engine.begin() as connection:
-        attempt = await AttemptStore(connection).queue(job, number)
-    assert attempt is not None, "it has no quota"
-    return attempt
+        return await AttemptStore(connection).queue(job, number)
 
 
 async def grant(engine: AsyncEngine, job: Job, host: str = "h1", number: int = 1) -> Granted:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 from attempts_at_work import flights
@@ -17,9 +17,7 @@ from kit.testing import eventually
 from trainer.clients.ingest import IngestClient
 from trainer.domain.attempts import OutputFile, TrainingSpec
 from trainer.domain.grants import Grant
-from trainer.domain.rooms import Room
 from trainer.runner.attending import Attending, Rules
-from trainer.runner.bundles import Wardens
 from trainer.runner.host import Home, Record
 from trainer.runner.runner import Runner
 
@@ -34,14 +32,10 @@ class Boss:
     def __init__(self) -> None:
         self.queue: list[Grant] = []
         self.asked: list[tuple[int, set[str]]] = []
-        self.rooms: list[Room | None] = []
         self.beats = self.puts = 0
         self.stop = False
         self.said: list[str] = []
         self.outputs: dict[str, bytes] = {}
-        self.bundles: dict[str, bytes] = {}
-        self.known: dict[str, str] = {}
-        """Secrets, by name."""
         self.ends: list[dict[str, Any]] = []
         self.raises: dict[str, errors.Error] = {}
         """What a call of that name raises, as long as it stands here."""
@@ -54,12 +48,9 @@ class Boss:
         if name in self.raises:
             raise self.raises[name]
 
-    async def lease(
-        self, slots: int, holding: Collection[str], *, wait: timedelta, room: Any = None
-    ) -> Sequence[Grant]:
+    async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
         self._check("lease")
         self.asked.append((slots, set(holding)))
-        self.rooms.append(room)
         given, self.queue = self.queue[:slots], self.queue[slots:]
         if not given and self.nothing is not None:
             raise self.nothing
@@ -80,14 +71,6 @@ class Boss:
         self._check("put_output")
         self.outputs[file.digest] = path.read_bytes()  # noqa: ASYNC240 - a small file of a test
 
-    async def fetch_bundle(self, grant: Grant, into: IO[bytes]) -> None:
-        self._check("fetch_bundle")
-        into.write(self.bundles[grant.bundle.bundle])
-
-    async def secrets(self, grant: Grant) -> Mapping[str, str]:
-        self._check("secrets")
-        return {name: self.known[name] for name in grant.bundle.secrets}
-
     async def finish(
         self, grant: Grant, *, exit_code: int | None, result: dict[str, Any] | None, failure: dict[str, str] | None
     ) -> None:
@@ -103,10 +86,9 @@ class Host:
         self.boss = boss
         self.ingest = ingest
         self.url = url
-        self.bundles = Wardens()
 
     def runner(self, *, memory: int = 4 << 30, grace: float = 5, slots: int = 2, beat: float = 0.05) -> Runner:
-        rules = Rules(memory, timedelta(seconds=beat), timedelta(seconds=grace), self.url, self.bundles)
+        rules = Rules(memory, timedelta(seconds=beat), timedelta(seconds=grace), self.url)
         boss: Any = self.boss
 
         def attend(record: Record) -> Attending:

@@ -73,8 +73,6 @@ async def test_a_runner_gets_all_that_the_attempt_takes(runner: httpx2.AsyncClie
         "dataset": "flights@3",
         "dataset_digest": "sha256:" + "d" * 64,
         "traceparent": None,
-        "cpu_millis": 1000,
-        "gpus": 0,
     }
     assert work["spec"] == job.spec.training.to_json()
     async with engine.begin() as connection:

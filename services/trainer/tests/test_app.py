@@ -78,7 +78,7 @@ def test_what_is_at_rest_has_loaded_no_framework() -> None:
 
 def test_the_process_knows_its_commands() -> None:
     said = subprocess.run([sys.executable, "-m", "trainer", "--help"], capture_output=True, text=True, check=True)
-    assert "{api,reconcile,all,migrate,verify,runner,kubernetes}" in said.stdout
+    assert "{api,reconcile,all,migrate,verify,runner}" in said.stdout
 
 
 async def test_every_setting_of_the_supervisor_is_one_of_ours(app: Service, settings: Settings) -> None:

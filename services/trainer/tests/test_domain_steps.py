@@ -159,16 +159,3 @@ def test_a_job_past_its_deadline_fails_and_is_not_tried_again(attempt: Given | N
 
 def test_waits_between_attempts_double_up_to_a_minute() -> None:
     assert [backoff(failures).total_seconds() for failures in (1, 2, 3, 5, 6, 50)] == [2, 4, 8, 32, 60, 60]
-
-
-def test_a_job_that_takes_runners_down_is_poison_whatever_its_retries() -> None:
-    job = job_of(spec=spec_of(retries=10), **RUNNING)
-    lost = attempt_of(job, phase=AttemptPhase.LOST, why=Why(Reason.LOST), finished_at=NOW - timedelta(minutes=5))
-    assert next_step(Sight(job, lost, 2, NOW, lost=2)) == Queue(2)
-    step = next_step(Sight(job, lost, 3, NOW, lost=3))
-    assert isinstance(step, Settle)
-    assert (step.phase, step.why.reason) == (Phase.FAILED, Reason.POISON)
-
-
-def test_a_job_without_a_dataset_has_nothing_to_learn() -> None:
-    assert next_step(Sight(job_of(spec=spec_of(dataset=None)), None, 0, NOW)) == Queue(1)

@@ -41,9 +41,7 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def queued(connection: AsyncConnection, job: Job, number: int = 1) -> Attempt:
-    attempt = await AttemptStore(connection).queue(job, number)
-    assert attempt is not None, "it has no quota"
-    return attempt
+    return await AttemptStore(connection).queue(job, number)
 
 
 async def granted(connection: AsyncConnection, job: Job, number: int = 1, host: str = "h1") -> Granted:

@@ -60,7 +60,7 @@ app.kubernetes.io/name: {{ .service }}
 {{/* What pods of a kind may reach, and who may reach them. .c, .component */}}
 {{- define "trainyard.policy" -}}
 {{- $c := .c }}{{- $v := $c.v }}{{- $component := .component }}
-{{- $runner := has $component (list "runner" "jobs") }}
+{{- $runner := eq $component "runner" }}
 {{- $own := dict "c" $c "component" $component "name" (print $c.fullname "-" $component) }}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -92,7 +92,7 @@ spec:
     {{- end }}
     {{- include "trainyard.egress.otlp" $c | trim | nindent 4 }}
     {{- /* A runner reads data and reports; what its jobs make goes through the trainer. */}}
-    {{- include "trainyard.egress.peers" (dict "c" $c "peers" (ternary (ternary (list "trainer") (list "ingest" "trainer") (eq $component "jobs")) $c.facts.peers $runner)) | trim | nindent 4 }}
+    {{- include "trainyard.egress.peers" (dict "c" $c "peers" (ternary (list "ingest" "trainer") $c.facts.peers $runner)) | trim | nindent 4 }}
     {{- if include "trainyard.token" $own }}
     {{- include "trainyard.egress.api" $c | trim | nindent 4 }}
     {{- end }}
@@ -115,47 +115,5 @@ spec:
           {{- include "trainyard.pods" (dict "c" $c "service" $caller) | trim | nindent 10 }}
     {{- end }}
     {{- end }}
-    {{- if and (eq .service "trainer") .v.jobs.enabled }}
-    - namespaceSelector:
-        matchLabels:
-          kubernetes.io/metadata.name: {{ include "trainyard.jobs.namespace" . }}
-      podSelector:
-        matchLabels:
-          trainyard.example/host: {{ include "trainyard.jobs.host" . }}
-    {{- end }}
 {{- end }}
-{{- end }}
-
-{{/* The name under which a cluster's attempts are leased. */}}
-{{- define "trainyard.jobs.host" -}}
-{{ printf "%s.%s" .Release.Namespace .fullname | trunc 60 | trimSuffix "-" | trimSuffix "." }}
-{{- end }}
-
-{{/* What pods of jobs may reach: names, and the trainer. Those of one job each other: that is said with the job. */}}
-{{- define "trainyard.jobs.policy" -}}
-{{- $c := .c }}
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata:
-  name: {{ $c.fullname }}-job
-  namespace: {{ include "trainyard.jobs.namespace" $c }}
-  labels:
-    {{- include "trainyard.labels" (dict "c" $c "component" "job") | trim | nindent 4 }}
-spec:
-  podSelector:
-    matchLabels:
-      trainyard.example/host: {{ include "trainyard.jobs.host" $c }}
-  policyTypes: [Ingress, Egress]
-  egress:
-    {{- include "trainyard.egress.dns" $c | trim | nindent 4 }}
-    - ports:
-        - {port: 8000, protocol: TCP}
-      to:
-        - namespaceSelector:
-            matchLabels:
-              kubernetes.io/metadata.name: {{ $c.Release.Namespace }}
-          podSelector:
-            matchLabels:
-              {{- include "trainyard.pods" (dict "c" $c "service" "trainer") | trim | nindent 14 }}
-              app.kubernetes.io/component: api
 {{- end }}

@@ -1,7 +1,7 @@
 {{/* Settings of a service. .c, .component */}}
 {{- define "trainyard.env" -}}
 {{- $c := .c }}{{- $v := $c.v }}{{- $p := upper $c.service }}{{- $component := .component }}
-{{- if has .component (list "runner" "jobs") }}
+{{- if eq .component "runner" }}
 # Programs of users run beside it: it has no database, though its settings ask for one.
 - name: {{ $p }}_DATABASE_URL
   value: postgresql://nobody@database.invalid/none
@@ -40,7 +40,7 @@
 - name: {{ $p }}_{{ upper . }}_URL
   value: {{ include "trainyard.peer.url" (dict "c" $c "peer" .) }}
 {{- end }}
-{{- if and $v.redis.existingSecret (not (has .component (list "runner" "jobs"))) }}
+{{- if and $v.redis.existingSecret (ne .component "runner") }}
 - name: {{ $p }}_REDIS_URL
   valueFrom:
     secretKeyRef:
@@ -50,7 +50,7 @@
 {{- with $v.otlp.endpoint }}
 - name: {{ $p }}_OTLP_ENDPOINT
   value: {{ . }}
-{{- if and $v.otlp.existingSecret (not (has $component (list "runner" "jobs"))) }}
+{{- if and $v.otlp.existingSecret (ne $component "runner") }}
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom:
     secretKeyRef:
@@ -61,7 +61,7 @@
 {{- if $c.facts.objects }}
 - name: {{ $p }}_OBJECTS_URL
   value: {{ $v.objects.url }}
-{{- if not (has .component (list "runner" "jobs")) }}
+{{- if ne .component "runner" }}
 {{ include "trainyard.env.objects" $v.objects }}
 {{- end }}
 {{- end }}
@@ -73,38 +73,9 @@
 - name: {{ $p }}_RUNNER_MEMORY_BYTES
   value: {{ include "trainyard.text" $v.runner.memoryBytes }}
 {{- end }}
-{{- if eq .component "jobs" }}
-{{ include "trainyard.env.jobs" $c }}
-{{- end }}
 {{- range $name, $value := $v.extraEnv }}
 - name: {{ $name }}
   value: {{ include "trainyard.text" $value }}
-{{- end }}
-{{- end }}
-
-{{/* Of the runner of the cluster's own jobs. */}}
-{{- define "trainyard.env.jobs" -}}
-{{- $c := . }}{{- $jobs := .v.jobs }}{{- $pods := $jobs.pods }}
-{{- $image := mergeOverwrite (deepCopy .v.image) (dict "digest" $pods.image.digest) }}
-{{- $said := dict
-  "NAMESPACE" (include "trainyard.jobs.namespace" .)
-  "HOST" (include "trainyard.jobs.host" .)
-  "TRAINER_URL" (printf "http://%s.%s.svc:8000" .fullname .Release.Namespace)
-  "IMAGE" (include "trainyard.image" (dict "image" $image "name" $pods.image.name "version" .Chart.AppVersion))
-  "GPU_IMAGE" $pods.gpuImage "SLOTS" $jobs.slots "GRACE_SECONDS" $pods.graceSeconds "WORK_SIZE" $pods.workSize
-  "PULL_SECRETS" $pods.pullSecrets "NODE_SELECTOR" $pods.nodeSelector "GPU_NODE_SELECTOR" $pods.gpuNodeSelector
-  "TOLERATIONS" $pods.tolerations "RUNTIME_CLASS" $pods.runtimeClassName "PRIORITY_CLASS" $pods.priorityClassName
-  "QUEUE" $pods.queue "CHECKPOINTS_CLAIM" $pods.checkpointsClaim
-}}
-- name: TRAINER_RUNNER_PORT
-  value: "8000"
-- name: TRAINER_RUNNER_MEMORY_BYTES
-  value: {{ include "trainyard.text" $pods.memoryBytes }}
-{{- range $name, $value := $said }}
-{{- if $value }}
-- name: TRAINER_KUBERNETES_{{ $name }}
-  value: {{ if kindIs "string" $value }}{{ $value | quote }}{{ else if or (kindIs "map" $value) (kindIs "slice" $value) }}{{ toJson $value | quote }}{{ else }}{{ include "trainyard.text" $value }}{{ end }}
-{{- end }}
 {{- end }}
 {{- end }}
 

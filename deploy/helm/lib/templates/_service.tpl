@@ -3,7 +3,6 @@
 {{- $c := .c }}{{- $v := $c.v }}
 {{- $components := list "api" "reconcile" }}
 {{- if and (eq $c.service "trainer") $v.runner.enabled }}{{ $components = append $components "runner" }}{{ end }}
-{{- if and (eq $c.service "trainer") $v.jobs.enabled }}{{ $components = append $components "jobs" }}{{ end }}
 {{- $migrates := and (eq $v.migrate.mode "hook") }}
 {{- if not $c.suite }}
 {{- if $v.keys.create }}
@@ -78,25 +77,13 @@ automountServiceAccountToken: false
 {{- if and (eq $c.service "trainer") $v.jobs.enabled }}
 ---
 {{ include "trainyard.jobs.rights" (dict "c" $c) }}
-{{- if $v.networkPolicy.enabled }}
----
-{{ include "trainyard.jobs.policy" (dict "c" $c) }}
 {{- end }}
-{{- end }}
-{{- end }}
-
-{{/* Where Jobs are: nowhere near our keys and passwords, since who makes them reads the Secrets there. */}}
-{{- define "trainyard.jobs.namespace" -}}
-{{- if has .v.jobs.namespace (list "" .Release.Namespace) }}
-{{- fail "trainer.jobs.namespace: name a namespace for jobs alone, other than the release's" }}
-{{- end }}
-{{- .v.jobs.namespace }}
 {{- end }}
 
 {{/* What makes and ends jobs, in their own namespace, and nothing else there. */}}
 {{- define "trainyard.jobs.rights" -}}
 {{- $c := .c }}
-{{- $namespace := include "trainyard.jobs.namespace" $c }}
+{{- $namespace := $c.v.jobs.namespace | default $c.Release.Namespace }}
 {{- $name := print $c.fullname "-jobs" }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -104,16 +91,12 @@ metadata:
   name: {{ $name }}
   namespace: {{ $namespace }}
   labels:
-    {{- include "trainyard.labels" (dict "c" $c "component" "jobs") | trim | nindent 4 }}
+    {{- include "trainyard.labels" (dict "c" $c "component" "reconcile") | trim | nindent 4 }}
 rules:
-  # What a runner knows of its attempts, it keeps in Secrets: nobody else may have any there.
-  - {apiGroups: [""], resources: [secrets], verbs: [create, get, list, patch, delete]}
-  - {apiGroups: [batch], resources: [jobs], verbs: [create, get, list, watch, patch, delete]}
-  - {apiGroups: [""], resources: [services], verbs: [create, patch]}
-  - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [create, patch]}
+  - {apiGroups: [batch], resources: [jobs], verbs: [create, get, list, watch, delete]}
+  - {apiGroups: [""], resources: [services], verbs: [create, get, delete]}
   - {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
   - {apiGroups: [""], resources: [pods/log], verbs: [get]}
-  - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, update]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -121,7 +104,7 @@ metadata:
   name: {{ $name }}
   namespace: {{ $namespace }}
   labels:
-    {{- include "trainyard.labels" (dict "c" $c "component" "jobs") | trim | nindent 4 }}
+    {{- include "trainyard.labels" (dict "c" $c "component" "reconcile") | trim | nindent 4 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
 subjects:
   - {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $c.Release.Namespace }}}
@@ -129,7 +112,7 @@ subjects:
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "trainyard.metadata" (dict "c" $c "component" "jobs" "name" $name) | trim | nindent 2 }}
+  {{- include "trainyard.metadata" (dict "c" $c "component" "reconcile" "name" $name) | trim | nindent 2 }}
   {{- with $c.v.serviceAccount.annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}

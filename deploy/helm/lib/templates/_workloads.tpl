@@ -1,4 +1,4 @@
-{{/* A Deployment. .c, .component: api, reconcile, runner or jobs */}}
+{{/* A Deployment. .c, .component: api, reconcile or runner */}}
 {{- define "trainyard.deployment" -}}
 {{- $c := .c }}{{- $v := $c.v }}{{- $component := .component }}{{- $values := index $v $component }}
 {{- $own := dict "c" $c "component" $component "name" (print $c.fullname "-" $component) }}
@@ -44,12 +44,12 @@ spec:
       # What a program leaves behind is reaped by the pod's first process.
       shareProcessNamespace: true
       {{- end }}
-      {{- if and (eq $v.migrate.mode "init") (not (has $component (list "runner" "jobs"))) }}
+      {{- if and (eq $v.migrate.mode "init") (ne $component "runner") }}
       initContainers:
         {{- include "trainyard.migrate.init" $own | trim | nindent 8 }}
       {{- end }}
       containers:
-        - {{ include "trainyard.container" (dict "c" $c "component" $component "name" $component "args" (list (ternary "kubernetes" $component (eq $component "jobs"))) "image" $image "resources" $values.resources) | nindent 10 | trim }}
+        - {{ include "trainyard.container" (dict "c" $c "component" $component "name" $component "args" (list $component) "image" $image "resources" $values.resources) | nindent 10 | trim }}
           ports:
             {{- if and $c.facts.metrics (eq $component "reconcile") }}
             - {name: metrics, containerPort: 8000, protocol: TCP}
@@ -97,9 +97,9 @@ spec:
 {{- print .c.fullname $suffix }}
 {{- end }}
 
-{{/* Whether pods of this kind ask the API server: those alone that have jobs run in the cluster. */}}
+{{/* Whether pods of this kind ask the API server: the trainer's reconciler alone, and only where jobs are Kubernetes'. */}}
 {{- define "trainyard.token" -}}
-{{- if eq .component "jobs" }}true{{ end }}
+{{- if and (eq .c.service "trainer") (eq .component "reconcile") (dig "jobs" "enabled" false .c.v) }}true{{ end }}
 {{- end }}
 
 {{- define "trainyard.autoscaler" -}}

@@ -41,7 +41,7 @@
 {{/* Give pods their class, where nobody has said another. */}}
 {{- define "suite.priorities" -}}
 {{- $c := .c }}{{- $root := .root }}
-{{- range $kind := list "api" "reconcile" "runner" "jobs" }}
+{{- range $kind := list "api" "reconcile" "runner" }}
 {{- with index $c.v $kind }}
 {{- $class := ternary "jobs" "control" (eq $kind "runner") }}
 {{- if and (eq $kind "api") (has $c.service (list "gateway" "serving")) }}{{ $class = "serving" }}{{ end }}

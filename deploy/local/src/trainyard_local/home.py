@@ -28,7 +28,6 @@ class Home:
         self.run = self.folder / "run"
         self.objects = self.folder / "objects"
         self.keys = self.folder / "keys"
-        self.secrets_key = self.keys / "secrets.key"
         self.logs = self.folder / "logs"
         self.work = self.folder / "work"
         self.data = self.folder / "postgres"
@@ -60,11 +59,6 @@ class Home:
             known |= {role: secrets.token_urlsafe(24) for role in missing}
             write_private(file, known)
         return known
-
-    def make_secrets_key(self) -> None:
-        """What secrets of projects are sealed with: made at first, then the same for ever."""
-        if not self.secrets_key.exists():
-            write_private_text(self.secrets_key, secrets.token_hex(32))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[bool]:
@@ -110,15 +104,10 @@ def _try_lock(file: int, patience: float) -> bool:
 
 def write_private(file: Path, value: object) -> None:
     """JSON that only the owner can read, whole or not at all."""
-    write_private_text(file, json.dumps(value, indent=1))
-
-
-def write_private_text(file: Path, text: str) -> None:
-    """Text that only the owner can read, whole or not at all."""
     half = file.with_name(f".{file.name}.{os.getpid()}")
     half.unlink(missing_ok=True)
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
+        json.dump(value, stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
     half.replace(file)

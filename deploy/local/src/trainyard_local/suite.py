@@ -56,8 +56,6 @@ class Suite:
             "PUBLIC_KEYS_FILE": str(self.home.keys / "public.json"),
             "WORK_DIR": str(self.home.work / service),
         }
-        if service == "trainer":
-            told["SECRETS_KEY_FILE"] = str(self.home.secrets_key)
         told |= {f"{peer.upper()}_URL": f"http://127.0.0.1:{self.ports[peer]}" for peer in SERVICES}
         # No proxy of the outside reaches this machine's loopback. Each thread's own heap costs more than it gives here.
         shared = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", "MALLOC_ARENA_MAX": "2"}
@@ -121,7 +119,6 @@ async def start(suite: Suite, supervisor: Supervisor, board: Board) -> None:
     board.say("preparing the database")
     roles = {service: suite.passwords[service] for service in SERVICES}
     await _patiently(lambda: asyncio.to_thread(databases.prepare, suite.admin_url, DATABASE, roles))
-    home.make_secrets_key()
     await _command("keys", _python("kit", "keys", "init", "--dir", str(home.keys), *SERVICES), {}, home)
     await _migrate(suite)
     board.say("starting the services")

@@ -54,8 +54,6 @@ CODES = {
 }
 SOON = timedelta(seconds=1)
 RETRYABLE = {429, 503}
-KIND = "kind="
-"""What the tags of a union in a body begin with: they say which of its models was meant, and are no place in it."""
 LONGEST_ECHO = 100
 
 
@@ -167,8 +165,7 @@ def _validation(exc: RequestValidationError) -> tuple[int, dict[str, Any], dict[
 def _pointer(loc: tuple[int | str, ...]) -> str:
     """Where in the request: `#/a/0` in the body, `?name` in the query, `{name}` in the path."""
     where, *rest = loc
-    told = [str(part)[:LONGEST_ECHO] for part in rest if not str(part).startswith(KIND)]
-    tail = [part.replace("~", "~0").replace("/", "~1") for part in told]
+    tail = [str(part)[:LONGEST_ECHO].replace("~", "~0").replace("/", "~1") for part in rest]
     if where == "query":
         return "?" + ".".join(tail)
     if where == "path":

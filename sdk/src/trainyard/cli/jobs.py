@@ -5,12 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from trainyard.bundles import NotABundle
 from trainyard.cli.datasets import Sure
 from trainyard.cli.failures import Failed
-from trainyard.cli.job_watching import watch_job
 from trainyard.cli.output import Output, OutputOption, number, say, show_item, show_list, state, stdout
-from trainyard.cli.session import confirm, connect, document_of, json_of, parameters_of
+from trainyard.cli.session import confirm, connect, document_of, json_of
 from trainyard.cli.watching import detachable
 from trainyard.client import Client
 from trainyard.results import Job
@@ -39,52 +37,26 @@ def run_job(
     estimator: Annotated[str | None, typer.Option(help="sklearn.ensemble.HistGradientBoostingClassifier")] = None,
     parameters: Annotated[str | None, typer.Option(help="The estimator's, as JSON or @FILE.")] = None,
     model: Annotated[str | None, typer.Option(help="Register the result as a version of this model.")] = None,
-    bundle: Annotated[str | None, typer.Option(help="A folder of your own code, to be run instead.")] = None,
-    entrypoint: Annotated[str | None, typer.Option(help="Of a bundle, the file to start: train.py")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="Of a bundle, a parameter: lr=0.01")] = None,
-    nproc: Annotated[int | None, typer.Option(help="Of a bundle, processes, started by torchrun.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same again gives the same again.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="30m, 2h, 1d")] = None,
-    memory: Annotated[str | None, typer.Option(help="2Gi")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow its log until it is over.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Train a model, with an estimator of the platform's or with code of your own."""
+    """Train a model."""
     spec: dict[str, Any] = document_of(file) if file else {}
-    given = {"dataset": dataset, "task": task, "target": target, "seed": seed, "deadline": deadline}
-    own = {"bundle": bundle, "entrypoint": entrypoint, "nproc": nproc}
-    spec |= {name: value for name, value in (given | own).items() if value is not None}
+    given = {"dataset": dataset, "task": task, "target": target}
+    spec |= {name: value for name, value in given.items() if value is not None}
     if estimator is not None:
         spec["estimator"] = {"class": estimator, "parameters": json_of(parameters or "{}")}
-    if param:
-        spec["parameters"] = {**spec.get("parameters", {}), **parameters_of(param)}
-    if memory is not None:
-        spec["resources"] = {**(spec.get("resources") or {}), "memory": memory}
     if model is not None:
         spec["register"] = {"model": model}
     with connect() as client:
-        job = _started(client, spec, file.parent if file is not None and bundle is None else Path())
+        job = client.jobs.create(spec)
         if watch:
-            job = watch_job(client, job)
+            job = _followed(client, job)
     _show(job, output)
     if watch:
         _require_success(job)
     else:
         say(f"Next: trainyard job logs --follow {job.id}")
-
-
-def _started(client: Client, spec: dict[str, Any], base: Path) -> Job:
-    """A bundle in a file is a folder beside that file, or a digest."""
-    if "bundle" not in spec:
-        return client.jobs.create(spec)
-    bundle = str(spec["bundle"])
-    rest = {name: value for name, value in spec.items() if name not in ("kind", "bundle", "entrypoint")}
-    try:
-        return client.jobs.run(
-            bundle if bundle.startswith("sha256:") else base / bundle, spec.get("entrypoint"), **rest
-        )
-    except NotABundle as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @app.command("list")
@@ -141,10 +113,16 @@ def delete_job(id: Id, yes: Sure = False) -> None:
     say(f"Deleted job {id}.")
 
 
+def _followed(client: Client, job: Job) -> Job:
+    with detachable(f"trainyard job logs --follow {job.id}", f"trainyard job cancel {job.id}"):
+        for line in client.jobs.logs(job.id, follow=True):
+            say(line.message)
+        return client.jobs.wait(job.id)
+
+
 def _require_success(job: Job) -> None:
     if job.phase != "succeeded":
-        why = f"The job {job.phase}: {job.status.message or job.status.reason or 'it does not say why'}"
-        raise Failed(f"{why}\n  {job.status.hint}" if job.status.hint else why)
+        raise Failed(f"The job {job.phase}: {job.status.message or job.status.reason or 'it does not say why'}")
 
 
 def _show(job: Job, output: Output) -> None:
@@ -152,11 +130,9 @@ def _show(job: Job, output: Output) -> None:
         "job": job.id,
         "state": state(job.phase),
         "message": job.status.message,
-        "place in the queue": job.status.position,
         "dataset": job.dataset,
         "dataset digest": job.dataset_digest,
         "target": job.target,
-        "bundle": (job.bundle or {}).get("bundle"),
         "attempt": number(job.attempt),
         "model": f"{job.model.name}@{job.model.version}" if job.model else None,
         **(job.metrics or {}),

@@ -29,7 +29,6 @@ COMMANDS: dict[str, Place] = {
     "restore": Place("local", "restore", "Fill an empty home from a backup."),
     "dataset": Place("datasets", "app", "Datasets: upload, look at rows, rejects and profile."),
     "job": Place("jobs", "app", "Training jobs: run, follow, cancel."),
-    "sweep": Place("sweeps", "app", "Sweeps: find the best parameters of a job."),
     "model": Place("models", "app", "Models: versions, aliases, downloads."),
     "deployment": Place("deployments", "app", "Deployments: models that answer."),
     "predict": Place("deployments", "predict", "Ask a deployment."),
@@ -37,14 +36,11 @@ COMMANDS: dict[str, Place] = {
     "run": Place("runs", "app", "Pipeline runs: watch, cancel, resume."),
     "key": Place("access", "keys", "API keys: create, list, revoke."),
     "project": Place("access", "projects", "Projects and their members."),
-    "secret": Place("sharing", "secrets", "Secrets that programs of jobs are told."),
-    "quota": Place("sharing", "quotas", "What projects may have at one time."),
-    "usage": Place("sharing", "usage", "What a project's jobs took."),
     "whoami": Place("access", "whoami", "Who the API key says you are."),
 }
 PANELS = {
     **dict.fromkeys(("up", "down", "status", "backup", "restore"), MACHINE),
-    **dict.fromkeys(("key", "project", "secret", "quota", "usage", "whoami"), ACCESS),
+    **dict.fromkeys(("key", "project", "whoami"), ACCESS),
 }
 
 

@@ -40,7 +40,6 @@ STYLES = {
     "pending": ("○", "yellow"),
     "waiting": ("○", "dim"),
     "skipped": ("·", "dim"),
-    "pruned": ("✂", "dim"),
     "cancelled": ("■", "yellow"),
     "failed": ("✘", "red"),
 }

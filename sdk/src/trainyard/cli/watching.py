@@ -54,7 +54,7 @@ def watch_batch(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console or stderr()) as bar:
         task = bar.add_task(batch.phase, total=None)
-        for seen in looked_at(lambda: client.deployments.get_batch(batch.deployment, batch.id), pause):
+        for seen in _looked_at(lambda: client.deployments.get_batch(batch.deployment, batch.id), pause):
             rows, done = seen.progress.get("rows") or None, seen.progress.get("rows_done", 0)
             bar.update(task, description=seen.phase, total=rows, completed=done)
             if seen.phase in ENDED:
@@ -113,14 +113,14 @@ def failure_of(run: Run) -> str:
 
 
 def _looks(client: Client, id: str, pause: Callable[[float], None]) -> Iterator[Run]:
-    for run in looked_at(lambda: client.runs.get(id), pause):
+    """What the run is, again and again. A suite that is away for a while is looked for, since the run goes on."""
+    for run in _looked_at(lambda: client.runs.get(id), pause):
         yield run
         if run.phase in FINAL:
             return
 
 
-def looked_at(look: Callable[[], T], pause: Callable[[float], None]) -> Iterator[T]:
-    """What it is, again and again. A suite that is away for a while is looked for, since what runs goes on."""
+def _looked_at(look: Callable[[], T], pause: Callable[[float], None]) -> Iterator[T]:
     away = 0
     while True:
         try:

@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from trainyard import events
-from trainyard.bundles import pack
-from trainyard.errors import NotFound
 from trainyard.results import Job, LogLine, MetricPoint
 from trainyard.wire import Wire
 
-ENTRYPOINT = "train.py"
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -24,41 +20,6 @@ class Jobs:
     def create(self, spec: Mapping[str, Any]) -> Job:
         """Start a job: dataset, task, target, features, estimator, preprocessing, seed, register …"""
         return Job.of(self._wire.request("POST", "/v1/jobs", json=dict(spec)).json())
-
-    def run(self, bundle: Path | str, entrypoint: str | None = None, **spec: Any) -> Job:
-        """Run code of your own: a folder, which is sent unless it is there already, a Python file, or a digest.
-
-        entrypoint: the file that is started; of a single file, that. The rest is as in `POST /v1/jobs`, `kind` bundle:
-        arguments, dataset, parameters, seed, nproc, nodes, deadline, retries, resources, secrets, log_policies, env;
-        `register` may be a model's name.
-
-        Raises:
-            NotABundle: the folder cannot be sent.
-        """
-        digest = bundle if isinstance(bundle, str) and bundle.startswith("sha256:") else None
-        path = Path(bundle)
-        if digest is None:
-            digest = self.send(path)
-            entrypoint = entrypoint or (path.name if path.is_file() else ENTRYPOINT)
-        if isinstance(model := spec.get("register"), str):
-            spec["register"] = {"model": model}
-        known = {"kind": "bundle", "bundle": digest, "entrypoint": entrypoint or ENTRYPOINT}
-        return self.create({**spec, **known})
-
-    def send(self, folder: Path) -> str:
-        """Send a folder of code, unless it is there already. Answers its digest.
-
-        Raises:
-            NotABundle: it cannot be sent.
-        """
-        packed = pack(folder)
-        path = f"/v1/bundles/{packed.digest}"
-        try:
-            self._wire.get(path)
-        except NotFound:
-            headers = {"Content-Type": "application/gzip"}
-            self._wire.request("PUT", path, body=lambda: [packed.content], headers=headers)
-        return packed.digest
 
     def list(self) -> Iterator[Job]:
         """All of the project, newest first."""

@@ -8,11 +8,24 @@ from typing import Any
 
 from trainyard import onnx_files
 from trainyard.errors import Invalid, NotFound, TrainyardError
-from trainyard.model_files import FORMATS, UNSAFE
 from trainyard.results import ModelVersion
 from trainyard.wire import Wire
 
 CHUNK = 1 << 20
+FORMATS = {
+    ".onnx": "onnx",
+    ".skops": "skops",
+    ".pt2": "pt2",
+    ".safetensors": "safetensors",
+    ".lgb": "lightgbm",
+    ".txt": "lightgbm",
+    ".ubj": "xgboost",
+    ".json": "xgboost",
+    ".xgb": "xgboost",
+}
+UNSAFE = frozenset(
+    (".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5", ".keras", ".mar")
+)
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+|\.(?=\.)")
 
 Sent = Callable[[str, int], None]

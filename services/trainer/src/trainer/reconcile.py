@@ -15,10 +15,9 @@ from kit.db import NOW
 from kit.failpoints import failpoint
 from kit.leases import LeaseLost
 from kit.roles import Role
-from trainer import admission, bundling
-from trainer.actions import SERVICE
+from trainer.actions import RUNNERS, SERVICE
 from trainer.clients.ingest import FAILED, IngestClient
-from trainer.clients.registry import PASSING, RegistryClient, is_passing
+from trainer.clients.registry import RegistryClient
 from trainer.domain import steps
 from trainer.domain.jobs import Job, Phase, Reason, Why
 from trainer.domain.leased import Attempt
@@ -28,7 +27,6 @@ from trainer.domain.steps import Settle, Sight, next_step
 from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
-from trainer.store.sweeps import SweepStore
 from trainer.store.tables import jobs
 
 log = logging.getLogger(__name__)
@@ -36,7 +34,10 @@ TTL = timedelta(seconds=10)
 """Of a job, by a replica: what a kill in the middle costs. The registry may take longer; then the lease is kept."""
 NOW_DUE = timedelta(0)
 SOON, LATER = timedelta(seconds=1), timedelta(seconds=10)
+# A neighbour that is away, busy, or does not know our key yet: none of this says anything about the job.
+PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 WAITING = Why(Reason.WAITING_FOR_DATASET, "The dataset version is not ready yet.")
+QUEUED = Why(Reason.WAITING_FOR_RUNNER, "The job waits for a runner.", "Runners: python -m trainer runner")
 REGISTERING = Why(Reason.REGISTERING, "The model is being registered.")
 GONE_HINT = "List the versions of the dataset; ingest one if there is none."
 REFUSED_HINT = "The training itself went well; run the job again once the registry takes such a model."
@@ -96,16 +97,15 @@ class Reconciler:
                 return None
             attempts = AttemptStore(connection)
             newest, failures = await attempts.newest(job), await attempts.failures(job)
-            now, lost = await JobStore(connection).now(), await attempts.lost(job)
-            return Sight(job, newest, failures, now, lost=lost)
+            return Sight(job, newest, failures, await JobStore(connection).now())
 
     async def _act(self, lease: leases.Lease, seen: Sight, step: steps.Step) -> None:
         job, attempt = seen.job, seen.attempt
         match step:
             case steps.Pin():
                 await self._pin(lease, job)
-            case steps.Queue():
-                await self._queue(lease, job, attempt)
+            case steps.Queue(number=number):
+                await self._queue(lease, job, number)
             case steps.Register():
                 assert attempt is not None
                 await self._register(lease, job, attempt)
@@ -113,22 +113,13 @@ class Reconciler:
                 await self._settle(lease, job, attempt, step)
             case steps.Remove(last=last):
                 await self._remove(lease, job, last=last)
-            case (
-                steps.Withdraw()
-                | steps.Preempt()
-                | steps.Stop()
-                | steps.Suspect()
-                | steps.Lose()
-                | steps.Commit()
-                | steps.Wait()
-            ):
+            case steps.Withdraw() | steps.Stop() | steps.Suspect() | steps.Lose() | steps.Commit() | steps.Wait():
                 async with self._engine.begin() as connection:
                     await _record(connection, lease, job, attempt, step)
             case _:
                 assert_never(step)
 
     async def _pin(self, lease: leases.Lease, job: Job) -> None:
-        assert job.spec.dataset is not None  # without one there is nothing to resolve
         try:
             seen = await self._ingest.version(_principal(job), DatasetReference.parse(job.spec.dataset))
         except errors.NotFound as exc:
@@ -147,18 +138,18 @@ class Reconciler:
             async with self._engine.begin() as connection:
                 await _go_on(connection, lease, job, pinned=seen.pinned)
 
-    async def _queue(self, lease: leases.Lease, job: Job, attempt: Attempt | None) -> None:
+    async def _queue(self, lease: leases.Lease, job: Job, number: int) -> None:
+        assert job.pinned is not None
         try:
-            if job.pinned is not None:
-                await self._ingest.hold(_principal(job), job.pinned, job.holder)
+            await self._ingest.hold(_principal(job), job.pinned, job.holder)
         except errors.NotFound as exc:
             await self._fail(lease, job, Why(Reason.DATASET_NOT_FOUND, exc.detail, GONE_HINT))
             return
         failpoint("trainer.attempt_queued.before_commit")
         async with self._engine.begin() as connection:
-            turn = await admission.admit(connection, lease, job, attempt)
-        if turn is admission.Turn.BEHIND:
-            await admission.look_again(self._engine, job)
+            if await JobStore(connection).record(lease, job, due_in=steps.LOOK, why=QUEUED, attempt=number):
+                await AttemptStore(connection).queue(job, number)
+                await leases.hint(connection, RUNNERS)
         failpoint("trainer.attempt_queued.after_commit")
 
     async def _register(self, lease: leases.Lease, job: Job, attempt: Attempt) -> None:
@@ -169,20 +160,26 @@ class Reconciler:
         failpoint("trainer.register.before")
         try:
             async with leases.kept(self._engine, jobs, lease, ttl=self._ttl):
-                manifest = manifest_of(job, attempt)
-                model = await self._registry.make_version(_principal(job), job.spec.model, manifest, self._store)
+                model = await self._make_version(job, job.spec.model, manifest_of(job, attempt))
         except LeaseLost:
             log.warning("fenced", extra={"job": str(job.id), "fence": lease.fence})
         except errors.Error as exc:
             refused = exc
         failpoint("trainer.register.after")
-        if refused is not None and is_passing(refused):
+        if refused is not None and (isinstance(refused, PASSING) or _theirs(refused)):
             raise refused
         if refused is not None:
             why = Why(Reason.REGISTRATION_REFUSED, f"The model was not registered: {refused.detail}", REFUSED_HINT)
             await self._settle(lease, job, attempt, Settle(Phase.FAILED, why))
         elif model is not None:
             await self._settle(lease, job, attempt, Settle(Phase.SUCCEEDED), model)
+
+    async def _make_version(self, job: Job, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        principal = _principal(job)
+        for file in manifest["formats"]:
+            chunks = self._store.stream(job.project, file["digest"])
+            await self._registry.put_blob(principal, file["digest"], file["size"], chunks)
+        return await self._registry.put_version(principal, name, manifest)
 
     async def _fail(self, lease: leases.Lease, job: Job, why: Why) -> None:
         await self._settle(lease, job, None, Settle(Phase.FAILED, why))
@@ -203,10 +200,8 @@ class Reconciler:
                 lease, job, phase=step.phase, why=step.why, metrics=metrics, model=model
             )
             if settled:
-                await admission.leave(connection, job)
                 data = event_of(job, step.phase, step.why, attempt, model)
                 await events.emit(connection, job.project, f"job.{step.phase}", str(job.id), data)
-                await SweepStore(connection).wake_of(job)
                 if model is not None:  # the registry has its own of what succeeded; the rest is of no use
                     for each in await AttemptStore(connection).of(job):
                         await blobs.unlink(connection, job.project, each.owner)
@@ -224,7 +219,6 @@ class Reconciler:
             if not last and not await store.record(lease, job, due_in=steps.SWEEP, removed_at=NOW):
                 return
             await ReportStore(connection).remove(job)
-            await blobs.unlink(connection, job.project, bundling.holder_of(job))
             for attempt in await AttemptStore(connection).remove(job):
                 await blobs.unlink(connection, job.project, attempt.owner)
             if last:
@@ -244,9 +238,6 @@ async def _record(
         case steps.Withdraw():
             if attempt is not None and await _go_on(connection, lease, job):
                 await attempts.withdraw(attempt)
-        case steps.Preempt():
-            if await store.record(lease, job, due_in=steps.LOOK):
-                await admission.make_way(connection, job)
         case steps.Stop():
             if attempt is not None and await store.record(lease, job, due_in=steps.LOOK):
                 await attempts.request_stop(attempt)
@@ -275,6 +266,11 @@ async def wake_waiting(connection: AsyncConnection, found: Sequence[events.Event
 
 def _principal(job: Job) -> Principal:
     return Principal(job.project, Role.EDITOR, job.subject)
+
+
+def _theirs(refused: errors.Error) -> bool:
+    """Whether it is the registry's bytes that are damaged, and not the output that we have: it is sent again then."""
+    return isinstance(refused, errors.Corrupt) and "upstream_code" in refused.extra
 
 
 async def show_queue(engine: AsyncEngine) -> None:

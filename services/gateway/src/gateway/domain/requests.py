@@ -9,11 +9,6 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("v1", "datasets"): "ingest",
     ("v1", "uploads"): "ingest",
     ("v1", "jobs"): "trainer",
-    ("v1", "bundles"): "trainer",
-    ("v1", "sweeps"): "trainer",
-    ("v1", "secrets"): "trainer",
-    ("v1", "quotas"): "trainer",
-    ("v1", "usage"): "trainer",
     ("v1", "models"): "registry",
     ("v1", "deployments"): "serving",
     ("v1", "pipelines"): "pipelines",
@@ -77,7 +72,7 @@ def operation_of(method: str, path: str) -> Operation:
             return Operation.ORIENT
         case ["v1", "keys" | "audit", *_]:
             return Operation.ADMINISTER
-        case ["v1", "projects" | "quotas", *_] if not reads:
+        case ["v1", "projects", *_] if not reads:
             return Operation.ADMINISTER
         case ["v1", "deployments", _, "predict" | "invocations" | "predictions"] if method == "POST":
             return Operation.PREDICT
@@ -103,7 +98,7 @@ def body_limit(method: str, path: str, media_type: str) -> int | None:
     match _segments(path):
         case ["v1", "uploads"] if method == "POST":
             return None
-        case ["v1", "models", _, "blobs", _] | ["v1", "bundles", _] if method == "PUT":
+        case ["v1", "models", _, "blobs", _] if method == "PUT":
             return None
         case ["v1", "datasets", _, "versions"] if method == "POST" and not _is_json(media_type):
             return None

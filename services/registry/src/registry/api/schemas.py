@@ -127,12 +127,6 @@ class DatasetOut(BaseModel):
     reference: str
     digest: str
 
-    @classmethod
-    def of(cls, lineage: Lineage) -> Self | None:
-        if lineage.dataset is None or lineage.dataset_digest is None:
-            return None
-        return cls(reference=lineage.dataset, digest=lineage.dataset_digest)
-
 
 class JobOut(BaseModel):
     id: str
@@ -149,8 +143,7 @@ class LineageOut(BaseModel):
     model: str
     version: int
     digest: str
-    dataset: DatasetOut | None
-    """None: the job had none of this platform's."""
+    dataset: DatasetOut
     job: JobOut
     code: CodeOut
     environment: dict[str, str]
@@ -161,7 +154,7 @@ class LineageOut(BaseModel):
             model=version.model,
             version=version.number,
             digest=version.digest,
-            dataset=DatasetOut.of(lineage),
+            dataset=DatasetOut(reference=lineage.dataset, digest=lineage.dataset_digest),
             job=JobOut(id=lineage.job, attempt=lineage.attempt),
             code=CodeOut(digest=lineage.code_digest),
             environment=lineage.environment,

@@ -33,9 +33,6 @@ async def register_version(
     name: NewName, manifest: Trained, caller: CallerDep, engine: Engine, parts: PartsDep, response: Response
 ) -> VersionOut:
     """Register what a job made. The digest says what it is: one that is there already is answered with 200."""
-    missing = await _look_into_all(engine, parts, caller.project, manifest) if manifest.is_foreign else None
-    if missing is not None:
-        raise actions.not_uploaded(manifest.formats[missing], missing)
     async with parts.turns.take(), engine.begin() as connection:
         registered = await _register(connection, caller, name, manifest, parts)
     return _answer(registered, response)

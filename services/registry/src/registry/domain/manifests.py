@@ -74,17 +74,11 @@ class File(Part):
     """`user`: somebody sent it. Nothing: this platform has written it."""
 
 
-DatasetReference = Annotated[
-    str, StringConstraints(pattern="^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?@[1-9][0-9]{0,8}$")
-]
-
-
 class Lineage(Part):
     """Where the model comes from."""
 
-    # Left out where a job has no dataset: what was registered before that could be keeps its document.
-    dataset: Annotated[DatasetReference | None, Field(exclude_if=lambda dataset: dataset is None)] = None
-    dataset_digest: Annotated[Digest | None, Field(exclude_if=lambda digest: digest is None)] = None
+    dataset: Annotated[str, StringConstraints(pattern="^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?@[1-9][0-9]{0,8}$")]
+    dataset_digest: Digest
     job: Annotated[str, StringConstraints(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     attempt: Annotated[int, Field(ge=1, lt=2**31)]
     code_digest: Digest
@@ -145,15 +139,10 @@ class Trained(Manifest):
     lineage: Lineage
 
     @model_validator(mode="after")
-    def _is_of_one_origin(self) -> Self:
-        if len({file.origin for file in self.formats}) > 1:
-            raise ValueError("a job's files were all written by this platform, or by its author's own program")
+    def _is_our_own(self) -> Self:
+        if any(file.origin for file in self.formats):
+            raise ValueError("a file that a job has made is no user's")
         return self
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether a program of a user has written the files: they are looked into as those that a user sends."""
-        return any(file.origin for file in self.formats)
 
 
 class Origin(Part):

@@ -1,6 +1,5 @@
 """For the program in a job: it brings its attempt's own token, and may speak of that attempt alone."""
 
-import re
 import uuid
 from typing import Annotated
 
@@ -21,8 +20,6 @@ PREFIX = "/internal/v1/attempts/"
 ISSUER = "attempt"
 """Who vouches for the program in a job: its attempt, and no service."""
 
-_POD = re.compile(r"[0-9]{1,4}-[a-z0-9]{1,16}")
-
 router = APIRouter(prefix="/internal/v1/attempts/{attempt_id}", include_in_schema=False)
 
 
@@ -38,16 +35,11 @@ async def authenticate(scope: Scope, token: str) -> Caller:
     match = scope["state"]["match"]
     if match is None or not match.path.startswith(PREFIX):
         raise AttemptTokenRefused("This token is for the program in a job.")
-    token, _, pod = token.partition(".")
-    if pod and not _POD.fullmatch(pod):
-        raise AttemptTokenRefused("This is no token of a pod.")
     async with scope["state"]["engine"].begin() as connection:
         attempt = await AttemptStore(connection).by_token(token)
     if attempt is None:
         raise AttemptTokenRefused("The attempt of this token is over.")
     scope["state"]["attempt"] = attempt
-    # Each of several pods counts what it says by itself.
-    scope["state"]["source"] = f"{JOB}/{pod}" if pod else JOB
     return Caller(attempt.project, Role.VIEWER, str(attempt.id), ISSUER)
 
 
@@ -77,13 +69,9 @@ async def add_lines(
     attempt: OwnAttempt,
     transaction: Transaction,
     parts: PartsDep,
-    request: Request,
     afterwards: BackgroundTasks,
 ) -> None:
-    redactor = await parts.secrecy.redactor(transaction, attempt)
-    await ReportStore(transaction).add_lines(
-        attempt, request.state.source, [entry.line(redactor) for entry in body.entries]
-    )
+    await ReportStore(transaction).add_lines(attempt, JOB, [entry.line() for entry in body.entries])
     afterwards.add_task(parts.live.tell, str(attempt.job_id))
 
 
@@ -95,8 +83,7 @@ async def add_points(
     attempt: OwnAttempt,
     transaction: Transaction,
     parts: PartsDep,
-    request: Request,
     afterwards: BackgroundTasks,
 ) -> None:
-    await ReportStore(transaction).add_points(attempt, request.state.source, [entry.point() for entry in body.points])
+    await ReportStore(transaction).add_points(attempt, JOB, [entry.point() for entry in body.points])
     afterwards.add_task(parts.live.tell, str(attempt.job_id))

@@ -13,8 +13,7 @@ from kit.failpoints import failpoint
 from kit.paging import PageDep, PageTokenInvalid, page_of
 from kit.waiting import Wait, until
 from trainer import actions
-from trainer.api.bundle_schemas import AnyJobIn
-from trainer.api.schemas import JobOut, Page
+from trainer.api.schemas import JobIn, JobOut, Page
 from trainer.domain.jobs import FINAL
 from trainer.store.attempts import AttemptStore
 from trainer.store.jobs import JobStore
@@ -40,11 +39,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=_Route)
 
 @router.post("", status_code=202)
 @requires(Role.EDITOR)
-async def create_job(body: AnyJobIn, caller: CallerDep, transaction: Transaction, response: Response) -> JobOut:
-    """Train a model on a dataset version, and register it as a version of `register.model` if that is given.
-
-    Of `kind` `bundle`: run code of your own, which was sent to `PUT /v1/bundles/{digest}` before.
-    """
+async def create_job(body: JobIn, caller: CallerDep, transaction: Transaction, response: Response) -> JobOut:
+    """Train a model on a dataset version, and register it as a version of `register.model` if that is given."""
     job = await actions.create_job(transaction, caller, body.spec())
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     failpoint("trainer.job_created.before_commit")
@@ -69,8 +65,7 @@ async def get_job(job_id: uuid.UUID, caller: CallerDep, engine: Engine, wait: Wa
     async def read() -> JobOut:
         async with engine.begin() as connection:
             job = await JobStore(connection).get(caller.project, job_id)
-            progress = await AttemptStore(connection).progress(job)
-            return JobOut.of(job, progress, await actions.position_of(connection, job))
+            return JobOut.of(job, await AttemptStore(connection).progress(job))
 
     return await until(read, lambda job: job.status.phase in FINAL, wait)
 

@@ -3,8 +3,6 @@
 POST /internal/v1/leases                       {"host", "slots", "holding"}  ?wait=20s   → {"attempts": […]}
 POST /internal/v1/leases/{attempt}/heartbeat   {"fence"}                                 → {"stop"}
 POST /internal/v1/leases/{attempt}/lines       {"fence", "entries"}                      → 204
-GET  /internal/v1/leases/{attempt}/bundle?fence=…                                        → the archive
-POST /internal/v1/leases/{attempt}/secrets     {"fence"}                                 → {"secrets": {name: value}}
 PUT  /internal/v1/leases/{attempt}/outputs/{digest}?fence=…   the bytes                  → 204
 POST /internal/v1/leases/{attempt}/finish      {"fence", "exit_code", "result", "failure"}  → 204
 
@@ -15,11 +13,9 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Collection
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request
-from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge, Histogram
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -35,12 +31,9 @@ from trainer.actions import SERVICE, Work
 from trainer.api.reporting import BeatOut, FencedIn, FinishIn, RunnerLinesIn
 from trainer.api.state import PartsDep
 from trainer.domain.attempts import AttemptResult
-from trainer.domain.bundles import BundleNotFound
 from trainer.domain.jobs import Reason, Why
 from trainer.domain.reports import RUNNER
-from trainer.domain.rooms import Room
 from trainer.store.attempts import AttemptStore
-from trainer.store.jobs import JobStore
 from trainer.store.reports import ReportStore
 
 router = APIRouter(prefix="/internal/v1/leases", include_in_schema=False)
@@ -60,25 +53,11 @@ class DigestMismatch(errors.Invalid): ...
 class BodyCutOff(errors.Malformed): ...
 
 
-class RoomIn(BaseModel):
-    """Of the host, in all and free."""
-
-    cpu_millis: Annotated[int, Field(ge=0)]
-    free_cpu_millis: int
-    gpus: Annotated[int, Field(ge=0)]
-    free_gpus: int
-
-    def room(self) -> Room:
-        return Room(**self.model_dump())
-
-
 class LeaseIn(BaseModel):
     host: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     slots: Annotated[int, Field(ge=0, le=1000)]
     holding: Annotated[list[uuid.UUID], Field(max_length=1000)] = []
     """All that the host knows to have. What it was given beside that, it is given anew."""
-    room: RoomIn | None = None
-    """None: for whatever there is."""
 
 
 class GrantOut(BaseModel):
@@ -90,16 +69,15 @@ class GrantOut(BaseModel):
     token: str
     """For the program in the job."""
     subject: str
-    dataset: str | None
-    dataset_digest: str | None
+    dataset: str
+    dataset_digest: str
     spec: dict[str, Any]
     traceparent: str | None
-    cpu_millis: int
-    gpus: int
 
     @classmethod
     def of(cls, work: Work) -> "GrantOut":
         attempt, job = work.granted.attempt, work.job
+        assert job.pinned is not None  # an attempt is queued after that
         return cls(
             attempt=attempt.id,
             project=attempt.project,
@@ -108,17 +86,11 @@ class GrantOut(BaseModel):
             fence=attempt.fence,
             token=work.granted.token,
             subject=job.subject,
-            dataset=None if job.pinned is None else job.pinned.reference,
-            dataset_digest=None if job.pinned is None else job.pinned.digest,
-            spec=job.spec.work,
+            dataset=job.pinned.reference,
+            dataset_digest=job.pinned.digest,
+            spec=job.spec.training.to_json(),
             traceparent=attempt.traceparent,
-            cpu_millis=job.spec.asks.cpu_millis,
-            gpus=job.spec.asks.gpus,
         )
-
-
-class SecretsOut(BaseModel):
-    secrets: dict[str, str]
 
 
 class GrantsOut(BaseModel):
@@ -140,11 +112,7 @@ async def lease(
         parts.queued.clear()
         async with engine.begin() as connection:
             work = await actions.lease_attempts(
-                *(connection, body.host),
-                slots=body.slots,
-                forgotten_but=holding,
-                ttl=parts.heartbeat_ttl,
-                room=None if body.room is None else body.room.room(),
+                connection, body.host, slots=body.slots, forgotten_but=holding, ttl=parts.heartbeat_ttl
             )
             if work:
                 failpoint("trainer.attempt_leased.before_commit")
@@ -181,19 +149,8 @@ async def add_lines(
     afterwards: BackgroundTasks,
 ) -> None:
     attempt = await AttemptStore(transaction).live(caller.project, attempt_id, fence=body.fence, lock=True)
-    redactor = await parts.secrecy.redactor(transaction, attempt)
-    await ReportStore(transaction).add_lines(attempt, RUNNER, [entry.line(redactor) for entry in body.entries])
+    await ReportStore(transaction).add_lines(attempt, RUNNER, [entry.line() for entry in body.entries])
     afterwards.add_task(parts.live.tell, str(attempt.job_id))
-
-
-@router.post("/{attempt_id}/secrets")
-@requires(Role.VIEWER, issuers={SERVICE})
-async def tell_secrets(
-    attempt_id: uuid.UUID, body: FencedIn, caller: CallerDep, transaction: Transaction, parts: PartsDep
-) -> SecretsOut:
-    """What the program of the attempt may know. Asked for when it is about to be started, and never written down."""
-    attempt = await AttemptStore(transaction).live(caller.project, attempt_id, fence=body.fence)
-    return SecretsOut(secrets=dict(await parts.secrecy.told_to(transaction, attempt)))
 
 
 @router.put("/{attempt_id}/outputs/{digest}", status_code=204)
@@ -210,7 +167,7 @@ async def put_output(
     """Keep a file of the attempt. Sending it again is sending it."""
     async with engine.begin() as connection:
         await AttemptStore(connection).live(caller.project, attempt_id, fence=fence)
-    staged = await parts.blobs.stage(chunks_of(request), parts.output_bytes)
+    staged = await parts.blobs.stage(_chunks_of(request), parts.output_bytes)
     if staged.digest != digest:
         await parts.blobs.discard(staged)
         raise DigestMismatch(f"The body's digest is {staged.digest}, not {digest}.")
@@ -221,59 +178,33 @@ async def put_output(
     failpoint("trainer.output_stored.after_commit")
 
 
-@router.get("/{attempt_id}/bundle", response_class=StreamingResponse)
-@requires(Role.VIEWER, issuers={SERVICE})
-async def get_bundle(
-    attempt_id: uuid.UUID, fence: Annotated[int, Query()], caller: CallerDep, engine: Engine, parts: PartsDep
-) -> StreamingResponse:
-    """The archive that the attempt's job runs."""
-    async with engine.begin() as connection:
-        attempt = await AttemptStore(connection).live(caller.project, attempt_id, fence=fence)
-        job = await JobStore(connection).find(caller.project, attempt.job_id)
-    if job is None or job.spec.bundle is None:
-        raise BundleNotFound("The job of this attempt runs no bundle.")
-    chunks = parts.blobs.stream(caller.project, job.spec.bundle.bundle)
-    return StreamingResponse(chunks, media_type="application/octet-stream")
-
-
 @router.post("/{attempt_id}/finish", status_code=204)
 @requires(Role.VIEWER, issuers={SERVICE})
-async def finish(attempt_id: uuid.UUID, body: FinishIn, caller: CallerDep, engine: Engine, parts: PartsDep) -> None:
+async def finish(attempt_id: uuid.UUID, body: FinishIn, caller: CallerDep, engine: Engine) -> None:
     """Record how the attempt ended. Its token is dead then, and nothing of it is changed any more."""
-    result, failure = result_of(body.result), body.failure
+    result, failure = _result_of(body.result), body.failure
     async with engine.begin() as connection:
-        attempt = await AttemptStore(connection).get(caller.project, attempt_id)
-        redactor = await parts.secrecy.redactor(connection, attempt)
-        why = None if failure is None else Why(Reason(failure.reason), redactor.redact(failure.message), failure.hint)
         await actions.finish_attempt(
             connection,
             caller.project,
             attempt_id,
             fence=body.fence,
             exit_code=body.exit_code,
-            result=None if result is None else replace(result, message=redactor.redact(result.message)),
-            failure=why,
+            result=result,
+            failure=None if failure is None else Why(Reason(failure.reason), failure.message, failure.hint),
         )
         failpoint("trainer.attempt_finished.before_commit")
     failpoint("trainer.attempt_finished.after_commit")
 
 
-def result_of(document: dict[str, Any] | None) -> AttemptResult | None:
-    """
-    Raises:
-        ResultInvalid: it is none.
-    """
+def _result_of(document: dict[str, Any] | None) -> AttemptResult | None:
     try:
         return None if document is None else AttemptResult.from_json(document)
     except (KeyError, TypeError, ValueError):
         raise ResultInvalid("This is no result of an attempt.") from None
 
 
-async def chunks_of(request: Request) -> AsyncIterator[bytes]:
-    """
-    Raises:
-        BodyCutOff: the sender went away.
-    """
+async def _chunks_of(request: Request) -> AsyncIterator[bytes]:
     try:
         async for chunk in bodies.chunks(request.receive):
             yield chunk

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from trainer.domain.redaction import NOTHING_HIDDEN, Redactor
 from trainer.domain.reports import Line, Point
 
 MAX_BATCH = 1000
@@ -21,9 +20,8 @@ class LineIn(_In):
     level: Annotated[str, StringConstraints(max_length=20)]
     message: Annotated[str, StringConstraints(max_length=1 << 16)]
 
-    def line(self, redactor: Redactor = NOTHING_HIDDEN) -> Line:
-        message = redactor.redact(self.message)
-        return Line(number=self.number, at=self.at, level=self.level, message=message)
+    def line(self) -> Line:
+        return Line(number=self.number, at=self.at, level=self.level, message=self.message)
 
 
 class LinesIn(_In):
@@ -77,14 +75,6 @@ class FinishIn(FencedIn):
 
 
 class FailureIn(_In):
-    reason: Literal[
-        "inputs-unavailable",
-        "image-unavailable",
-        "out-of-memory",
-        "crashed",
-        "platform-error",
-        "sandbox-missing",
-        "poison",
-    ]
+    reason: Literal["inputs-unavailable", "out-of-memory", "crashed", "platform-error"]
     message: Annotated[str, StringConstraints(max_length=2000)]
     hint: Annotated[str, StringConstraints(max_length=2000)] = ""

@@ -1,7 +1,6 @@
 """The wire of the trainer as users see it."""
 
 import uuid
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -11,8 +10,6 @@ from kit.waiting import duration_of
 from trainer.domain.attempts import Estimator, Preprocessing, TrainingSpec
 from trainer.domain.jobs import Job, JobSpec, Phase
 from trainer.domain.reports import Kept, Line, Point
-from trainer.domain.resources import CORE, MAX_BYTES, MAX_GPUS, MAX_MILLIS, Resources, bytes_of
-from trainer.domain.sharing import HIGHEST, LOWEST
 from trainer.domain.specs import MAX_RETRIES
 
 T = TypeVar("T")
@@ -41,29 +38,7 @@ class RegisterIn(_In):
     model: Word
 
 
-class ResourcesIn(_In):
-    """What one node of the job needs."""
-
-    cpu: Annotated[float, Field(ge=1 / CORE, le=MAX_MILLIS // CORE)] = 1
-    memory: Annotated[int, Field(ge=1, le=MAX_BYTES)] | Annotated[str, Field(max_length=20)] | None = Field(
-        default=None, examples=["2Gi"]
-    )
-    """None: what a runner lets an attempt have."""
-    gpu: Annotated[int, Field(ge=0, le=MAX_GPUS)] = 0
-
-    def resources(self) -> Resources:
-        """
-        Raises:
-            QuantityInvalid: the memory is no amount.
-        """
-        size = self.memory
-        if isinstance(size, str):
-            size = bytes_of(size, pointer="#/resources/memory")
-        return Resources(cpu_millis=round(self.cpu * CORE), memory_bytes=size, gpus=self.gpu)
-
-
 class JobIn(_In):
-    kind: Literal["estimator"] = "estimator"
     dataset: Annotated[Word, Field(examples=["flights@3"])]
     task: Literal["classification", "regression"]
     target: Word
@@ -77,9 +52,6 @@ class JobIn(_In):
     retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = 2
     deadline: Annotated[str, Field(max_length=12, examples=["10m"])] = "10m"
     registers: Annotated[RegisterIn | None, Field(alias="register")] = None
-    resources: ResourcesIn | None = None
-    priority: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] = 0
-    """Who has more goes first, and others make way: they are stopped and queued again, at the cost of no retry."""
 
     def spec(self) -> JobSpec:
         """
@@ -102,8 +74,6 @@ class JobIn(_In):
             retries=self.retries,
             deadline=duration_of(self.deadline, pointer="#/deadline"),
             model=None if self.registers is None else self.registers.model,
-            resources=(self.resources or ResourcesIn()).resources(),
-            priority=self.priority,
         )
 
 
@@ -117,33 +87,25 @@ class StatusOut(BaseModel):
     reason: str
     message: str
     hint: str
-    position: int | None = None
-    """In the queue that it waits in: of its project for its quota, of all for a runner. 1 comes next."""
 
 
 class JobOut(BaseModel):
     model_config = ConfigDict(serialize_by_alias=True)
 
     id: uuid.UUID
-    kind: Literal["estimator", "bundle"]
     dataset: str
-    """Once it is known which version that is, by its number. Empty: the job has none."""
+    """Once it is known which version that is, by its number."""
     dataset_digest: str | None
     task: str
-    """This, the target, the estimator and the preprocessing are empty where a bundle is run."""
     target: str
     features: list[str] | None
     estimator: dict[str, Any]
     preprocessing: dict[str, Any]
     baseline: list[str] | None
     seed: int
-    bundle: dict[str, Any] | None
-    """What is run of a bundle: the archive's digest, entrypoint, arguments, parameters, nproc, nodes …"""
     retries: int
     deadline: str
     registers: Annotated[dict[str, str] | None, Field(serialization_alias="register")]
-    resources: dict[str, Any]
-    priority: int
     status: StatusOut
     attempt: int
     progress: dict[str, Any] | None
@@ -157,26 +119,18 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, progress: dict[str, Any] | None = None, position: int | None = None) -> Self:
+    def of(cls, job: Job, progress: dict[str, Any] | None = None) -> Self:
         spec, why = job.spec, job.why
-        training = {} if spec.training is None else spec.training.to_json()
-        bundle = None if spec.bundle is None else spec.bundle.to_json()
-        shown = {name: training.get(name, empty) for name, empty in _SHOWN.items()}
-        seed = training["seed"] if bundle is None else bundle["seed"]
+        training = spec.training.to_json()
         return cls(
             id=job.id,
-            dataset=(spec.dataset or "") if job.pinned is None else job.pinned.reference,
+            dataset=spec.dataset if job.pinned is None else job.pinned.reference,
             dataset_digest=None if job.pinned is None else job.pinned.digest,
-            **shown,
-            kind="estimator" if bundle is None else "bundle",
-            seed=seed,
-            bundle=None if bundle is None else {name: bundle[name] for name in bundle.keys() - {"kind", "seed"}},
+            **{name: training[name] for name in _SHOWN},
             retries=spec.retries,
             deadline=f"{spec.deadline.total_seconds():g}s",
             registers=None if spec.model is None else {"model": spec.model},
-            resources=spec.resources.to_json(),
-            priority=spec.priority,
-            status=StatusOut(phase=job.phase, reason=why.reason, message=why.message, hint=why.hint, position=position),
+            status=StatusOut(phase=job.phase, reason=why.reason, message=why.message, hint=why.hint),
             attempt=job.attempt,
             progress=progress if job.phase is Phase.RUNNING else None,
             metrics=job.metrics,
@@ -187,14 +141,7 @@ class JobOut(BaseModel):
         )
 
 
-_SHOWN: Mapping[str, Any] = {
-    "task": "",
-    "target": "",
-    "features": None,
-    "estimator": {},
-    "preprocessing": {},
-    "baseline": None,
-}
+_SHOWN = ("task", "target", "features", "estimator", "preprocessing", "baseline", "seed")
 
 
 class LineOut(BaseModel):

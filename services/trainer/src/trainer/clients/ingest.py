@@ -1,9 +1,8 @@
 """What the trainer asks of ingest: which version a reference means, that it stays, and its bytes."""
 
 import asyncio
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +50,6 @@ class _Status(BaseModel):
 
 class _Column(BaseModel):
     name: str
-    type: str = ""
 
 
 class _Version(BaseModel):
@@ -92,15 +90,6 @@ class IngestClient:
             pinned = Pinned(f"{found.dataset}@{found.version}", found.digest)
         columns = tuple(column.name for column in found.columns)
         return VersionSeen(found.status.phase, found.status.message or "", pinned, columns)
-
-    async def columns(self, principal: Principal, pinned: Pinned) -> Sequence[Mapping[str, str]]:
-        """The columns of the version in their order: `name` and `type`.
-
-        Raises:
-            errors.NotFound: it is deleted.
-        """
-        found = _Version.model_validate_json((await self._service.request(principal, "GET", _path_of(pinned))).content)
-        return [column.model_dump() for column in found.columns]
 
     async def hold(self, principal: Principal, pinned: Pinned, holder: str) -> None:
         """Keep the version from being deleted.
@@ -143,16 +132,6 @@ class IngestClient:
                     file.write(chunk)
         if f"sha256:{found.hexdigest()}" != shard.digest:
             raise InputsDiffer(f"The bytes of a shard of {pinned.reference} are not those of its digest.")
-
-    def open(
-        self, principal: Principal, pinned: Pinned, digest: str
-    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """A shard's bytes as they come, not verified.
-
-        Raises:
-            errors.NotFound: it is deleted, or no shard of that version.
-        """
-        return self._service.stream(principal, f"{_path_of(pinned)}/shards/{digest}")
 
     async def events(self, after: str, wait: timedelta = LONG_POLL) -> Feed:
         """What happened to datasets behind a cursor."""

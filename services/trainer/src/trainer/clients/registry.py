@@ -6,12 +6,8 @@ from typing import Any
 import httpx2
 from pydantic import BaseModel
 
-from kit import errors
-from kit.blobs import BlobStore
 from kit.clients import Principal, ServiceClient
 
-# A neighbour that is away, busy, or does not know our key yet: none of this says anything about what it was asked.
-PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 UPLOAD = httpx2.Timeout(120.0, connect=2.0)
 
 
@@ -47,24 +43,3 @@ class RegistryClient:
         response = await self._service.request(principal, "PUT", path, json=manifest)
         found = _Version.model_validate_json(response.content)
         return {"name": found.model, "version": found.version, "digest": found.digest}
-
-    async def make_version(
-        self, principal: Principal, model: str, manifest: dict[str, Any], store: BlobStore
-    ) -> dict[str, Any]:
-        """Hand over the files of the manifest, which are in `store`, and make the version. Twice, it is the same one.
-
-        Raises:
-            errors.Error: the registry does not take it; see `is_passing`.
-        """
-        for file in manifest["formats"]:
-            await self.put_blob(
-                principal, file["digest"], file["size"], store.stream(principal.project, file["digest"])
-            )
-        return await self.put_version(principal, model, manifest)
-
-
-def is_passing(refused: errors.Error) -> bool:
-    """Whether the same may be taken later: nothing is wrong with it."""
-    # It may be the registry's bytes that are damaged, and not those that we have: they are sent again then.
-    theirs = isinstance(refused, errors.Corrupt) and "upstream_code" in refused.extra
-    return theirs or isinstance(refused, PASSING)

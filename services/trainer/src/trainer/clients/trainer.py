@@ -1,11 +1,10 @@
 """What a runner asks of the trainer: for work, and to hear what became of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx2
 
@@ -14,7 +13,6 @@ from kit.clients import SYSTEM, Principal, ServiceClient
 from kit.roles import Role
 from trainer.domain.attempts import OutputFile
 from trainer.domain.grants import Grant
-from trainer.domain.rooms import Room
 
 UPLOAD = httpx2.Timeout(120.0, connect=2.0)
 CHUNK = 1 << 20
@@ -31,18 +29,14 @@ class TrainerClient:
         self._service = service
         self._host = host
 
-    async def lease(
-        self, slots: int, holding: Collection[str], *, wait: timedelta, room: Room | None = None
-    ) -> Sequence[Grant]:
+    async def lease(self, slots: int, holding: Collection[str], *, wait: timedelta) -> Sequence[Grant]:
         """What this host is to do: at most so many new attempts, and what it was given and does not hold."""
-        asked: dict[str, Any] = {"host": self._host, "slots": slots, "holding": sorted(holding)}
-        asked |= {} if room is None else {"room": asdict(room)}
         with tracing.quietly():
             response = await self._service.request(
                 self._principal(SYSTEM),
                 "POST",
                 "/internal/v1/leases",
-                json=asked,
+                json={"host": self._host, "slots": slots, "holding": sorted(holding)},
                 params={"wait": f"{int(wait.total_seconds())}s"},
                 patience=httpx2.Timeout(wait.total_seconds() + 10, connect=2.0),
             )
@@ -57,12 +51,6 @@ class TrainerClient:
         """Lines for the job's log."""
         await self._post(grant, "lines", {"entries": list(entries)})
 
-    async def secrets(self, grant: Grant) -> Mapping[str, str]:
-        """What the program of the attempt may know, by name. Not to be written down anywhere that outlives it."""
-        response = await self._post(grant, "secrets", {})
-        told: dict[str, str] = response.json()["secrets"]
-        return told
-
     async def put_output(self, grant: Grant, file: OutputFile, path: Path) -> None:
         """Hand over a file."""
         await self._service.request(
@@ -74,13 +62,6 @@ class TrainerClient:
             headers={"content-length": str(file.size), "content-type": "application/octet-stream"},
             patience=UPLOAD,
         )
-
-    async def fetch_bundle(self, grant: Grant, into: IO[bytes]) -> None:
-        """Write the archive of the attempt's job to a file."""
-        path = f"/internal/v1/leases/{grant.attempt}/bundle?fence={grant.fence}"
-        async with self._service.stream(self._principal(grant.project), path) as chunks:
-            async for chunk in chunks:
-                into.write(chunk)
 
     async def finish(
         self,

@@ -42,8 +42,6 @@ class Outcome(StrEnum):
     USER_ERROR = "user-error"
     PLATFORM_ERROR = "platform-error"
     STOPPED = "stopped"
-    FAILED = "failed"
-    """`reason` says how: of code that is not the platform's."""
 
 
 EXIT_OF = {
@@ -51,7 +49,6 @@ EXIT_OF = {
     Outcome.USER_ERROR: Exit.USER_ERROR,
     Outcome.PLATFORM_ERROR: Exit.PLATFORM_ERROR,
     Outcome.STOPPED: Exit.STOPPED,
-    Outcome.FAILED: Exit.USER_ERROR,
 }
 
 
@@ -180,17 +177,7 @@ class ModelOutput:
     parameters: dict[str, Any]  # estimator, preprocessing and seed as used
     input_example: tuple[dict[str, Any], ...]
     environment: dict[str, str]  # versions that the model depends on
-    code_digest: str  # of the platform code that trained, or of the bundle
-    task: str = ""  # as the program of a bundle says it
-
-
-FAILURES = frozenset(
-    {
-        *("user-error", "out-of-memory", "crashed", "disk-full", "non-finite", "bad-data", "deadline-exceeded"),
-        *("log-policy", "log-retry", "node-excluded", "sandbox-missing", "platform-error"),
-    }
-)
-"""How code that is not the platform's can fail: reasons of an attempt's end."""
+    code_digest: str  # of the platform code that trained
 
 
 @dataclass(frozen=True)
@@ -203,7 +190,6 @@ class AttemptResult:
     metrics: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)  # used: {"train", "held_out"}
     model: ModelOutput | None = None
-    reason: str = ""  # of FAILURES, when the outcome is `failed`
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -212,8 +198,6 @@ class AttemptResult:
         if model is not None:
             files = tuple(OutputFile(**file) for file in model["files"])
             model = ModelOutput(**model | {"files": files, "input_example": tuple(model["input_example"])})
-        if (value["outcome"] == Outcome.FAILED) != (value.get("reason", "") in FAILURES):
-            raise ValueError("a failure, and nothing else, has a reason of those that are known")
         return cls(**value | {"outcome": Outcome(value["outcome"]), "model": model})
 
     def to_json(self) -> dict[str, Any]:

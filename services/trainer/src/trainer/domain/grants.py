@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from trainer.domain.attempts import TrainingSpec
-from trainer.domain.bundles import BundleSpec
 from trainer.domain.jobs import Pinned
-from trainer.domain.resources import CORE
 
 
 @dataclass(frozen=True)
@@ -22,31 +20,16 @@ class Grant:
     """For the program in the job."""
     subject: str
     """In whose name the inputs are read."""
-    dataset: str | None
-    dataset_digest: str | None
+    dataset: str
+    dataset_digest: str
     spec: dict[str, Any]
-    """A `TrainingSpec`; or of `kind` bundle a `BundleSpec` with `resources` and `register`: see `JobSpec.work`."""
     traceparent: str | None = None
     """Of the trace that the job belongs to."""
-    cpu_millis: int = CORE
-    gpus: int = 0
 
     @property
-    def pinned(self) -> Pinned | None:
+    def pinned(self) -> Pinned:
         """The dataset version to train on."""
-        if self.dataset is None or self.dataset_digest is None:
-            return None
         return Pinned(self.dataset, self.dataset_digest)
-
-    @property
-    def is_bundle(self) -> bool:
-        """Whether code of the job's author runs, and not the platform's."""
-        return self.spec.get("kind") == "bundle"
-
-    @property
-    def bundle(self) -> BundleSpec:
-        """What to run of a bundle."""
-        return BundleSpec.from_json(self.spec)
 
     @property
     def training(self) -> TrainingSpec:

@@ -8,8 +8,6 @@ from typing import Any
 
 from kit import errors
 from trainer.domain.attempts import TrainingSpec
-from trainer.domain.bundles import BundleSpec
-from trainer.domain.resources import ORDINARY, Amount, Resources
 
 
 class JobNotFound(errors.NotFound): ...
@@ -39,11 +37,7 @@ class Reason(enum.StrEnum):
 
     NONE = ""
     WAITING_FOR_DATASET = "waiting-for-dataset"
-    WAITING_FOR_QUOTA = "waiting-for-quota"
-    WAITING_FOR_BUDGET = "waiting-for-budget"
-    QUOTA_EXCEEDED = "quota-exceeded"
     WAITING_FOR_RUNNER = "waiting-for-runner"
-    PREEMPTED = "preempted"
     RETRYING = "retrying"
     REGISTERING = "registering"
     CANCELLED = "cancelled"
@@ -56,17 +50,8 @@ class Reason(enum.StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     CRASHED = "crashed"
     LOST = "lost"
-    POISON = "poison"
-    DISK_FULL = "disk-full"
-    NON_FINITE = "non-finite"
-    BAD_DATA = "bad-data"
-    SANDBOX_MISSING = "sandbox-missing"
-    LOG_POLICY = "log-policy"
-    LOG_RETRY = "log-retry"
-    NODE_EXCLUDED = "node-excluded"
     STOPPED = "stopped"
     INPUTS_UNAVAILABLE = "inputs-unavailable"
-    IMAGE_UNAVAILABLE = "image-unavailable"
     REGISTRATION_REFUSED = "registration-refused"
 
 
@@ -94,33 +79,13 @@ class Pinned:
 class JobSpec:
     """What the author of a job asked for."""
 
-    dataset: str | None = None
-    training: TrainingSpec | None = None
-    """What the platform's own code is to train …"""
-    bundle: BundleSpec | None = None
-    """… or which code of the author is to run. A job has one of them."""
+    dataset: str
+    training: TrainingSpec
     retries: int = 2
     deadline: timedelta = timedelta(minutes=10)
     """From the start of the first attempt to the end of the last one."""
     model: str | None = None
     """The model that the result becomes a version of."""
-    resources: Resources = ORDINARY
-    priority: int = 0
-    """Who has more goes first, and others make way."""
-
-    @property
-    def asks(self) -> Amount:
-        """What an attempt takes of its project's quota."""
-        return self.resources.amount if self.bundle is None else self.resources.amount * self.bundle.most
-
-    @property
-    def work(self) -> dict[str, Any]:
-        """What a runner is told: all that decides what is run, and nothing else."""
-        if self.bundle is not None:
-            more = {"resources": self.resources.to_json(), "register": self.model is not None}
-            return self.bundle.to_json() | more
-        assert self.training is not None  # a job has one of them
-        return self.training.to_json()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +109,6 @@ class Job:
     """Counts the changes of what is wanted, so that nobody records an answer to an older question."""
     metrics: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] | None = None
-    paused_since: datetime | None = None
-    """A job that has begun waits for others since then …"""
-    paused_seconds: float = 0
-    """… and has waited so long before. The deadline counts neither."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

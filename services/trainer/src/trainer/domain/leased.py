@@ -62,9 +62,6 @@ class Attempt:
     stop_requested: bool = False
     exit_code: int | None = None
     result: AttemptResult | None = None
-    preempted_for: uuid.UUID | None = None
-    """The job that it was stopped for."""
-    created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     traceparent: str | None = None
@@ -93,31 +90,12 @@ def ending_of(exit_code: int | None, result: AttemptResult | None, failure: Why 
             return Ending(AttemptPhase.SUCCEEDED)
         case Outcome.STOPPED:
             return Ending(AttemptPhase.STOPPED, Why(Reason.STOPPED, result.message))
-        case Outcome.FAILED:
-            return Ending(AttemptPhase.FAILED, Why(Reason(result.reason), result.message, result.hint))
         case Outcome.USER_ERROR:
             return Ending(AttemptPhase.FAILED, Why(Reason.USER_ERROR, result.message, result.hint))
         case Outcome.PLATFORM_ERROR if "MemoryError" in result.message:
             return Ending(AttemptPhase.FAILED, Why(Reason.OUT_OF_MEMORY, result.message, MEMORY_HINT))
         case Outcome.PLATFORM_ERROR:
             return Ending(AttemptPhase.FAILED, Why(Reason.PLATFORM_ERROR, result.message, result.hint or LOG_HINT))
-
-
-def said_last(attempt: Attempt, result: AttemptResult | None) -> AttemptResult | None:
-    """The result that counts: what a pod handed over by itself, before what its runner saw.
-
-    Not that it was stopped: another pod may have gone on from there, so the runner alone knows that.
-    """
-    own = attempt.result
-    return result if own is None or own.outcome is Outcome.STOPPED else own
-
-
-def made_way(ending: Ending) -> Ending:
-    """How an attempt ended that was stopped for a more important job, however its program took that."""
-    if ending.phase is AttemptPhase.SUCCEEDED:
-        return ending
-    why = Why(Reason.PREEMPTED, "The attempt made way for a job of higher priority.")
-    return Ending(AttemptPhase.STOPPED, why)
 
 
 MEMORY_HINT = "Use fewer columns or rows, or a smaller estimator; the runner's operator can allow a job more memory."
@@ -132,12 +110,7 @@ def _crash(exit_code: int | None) -> Why:
     return Why(Reason.CRASHED, f"The job's process ended with code {exit_code} and without a result.", LOG_HINT)
 
 
-USELESS = frozenset(
-    {
-        *(Reason.USER_ERROR, Reason.OUT_OF_MEMORY, Reason.NON_FINITE, Reason.BAD_DATA, Reason.LOG_POLICY),
-        *(Reason.SANDBOX_MISSING, Reason.DEADLINE_EXCEEDED, Reason.POISON),
-    }
-)
+USELESS = frozenset({Reason.USER_ERROR, Reason.OUT_OF_MEMORY})
 """Failures that trying again will only repeat."""
 FIRST, LONGEST = timedelta(seconds=2), timedelta(minutes=1)
 

@@ -11,33 +11,25 @@ def manifest_of(job: Job, attempt: Attempt) -> dict[str, Any]:
     """What the registry is told of the job's model."""
     assert attempt.result is not None
     assert attempt.result.model is not None
+    assert job.pinned is not None
     model = attempt.result.model
     return {
-        # What code of a user has written is looked at, and served, as what a user has sent.
-        "formats": [asdict(file) | ({} if job.spec.bundle is None else {"origin": "user"}) for file in model.files],
+        "formats": [asdict(file) for file in model.files],
         "signature": model.signature,
-        "task": model.task or _task_of(job),
+        "task": job.spec.training.task,
         "parameters": model.parameters,
         "metrics": attempt.result.metrics,
         "lineage": {
-            **_dataset_of(job),
+            "dataset": job.pinned.reference,
+            "dataset_digest": job.pinned.digest,
             "job": str(job.id),
             "attempt": attempt.number,
             "code_digest": model.code_digest,
             "environment": model.environment,
         },
-        "twin": model.twin or None,
+        "twin": model.twin,
         "input_example": list(model.input_example),
     }
-
-
-def _task_of(job: Job) -> str:
-    assert job.spec.training is not None  # the program of a bundle has said it
-    return job.spec.training.task
-
-
-def _dataset_of(job: Job) -> dict[str, str]:
-    return {} if job.pinned is None else {"dataset": job.pinned.reference, "dataset_digest": job.pinned.digest}
 
 
 def event_of(job: Job, phase: Phase, why: Why, attempt: Attempt | None, model: dict[str, Any] | None) -> dict[str, Any]:

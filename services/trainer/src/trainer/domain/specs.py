@@ -7,8 +7,6 @@ from datetime import timedelta
 
 from kit import errors
 from models.estimators import estimator_kind, steps_of
-from trainer.domain.attempts import TrainingSpec
-from trainer.domain.bundles import mistakes_of
 from trainer.domain.jobs import JobSpec
 
 MAX_RETRIES = 10
@@ -52,37 +50,25 @@ def check(spec: JobSpec) -> None:
         EstimatorInvalid: an unknown estimator, or with parameters that it does not take.
         JobInvalid: anything else that cannot work.
     """
-    if spec.dataset is not None:
-        DatasetReference.parse(spec.dataset)
-    places = list[errors.Place]()
-    if spec.training is not None:
-        places += _mistakes_of_training(spec.training)
-    if spec.bundle is not None:
-        places += mistakes_of(spec.bundle)
+    DatasetReference.parse(spec.dataset)
+    training = spec.training
+    kind = estimator_kind(training.estimator.path, training.estimator.parameters, training.task)
+    chosen = training.preprocessing
+    steps_of(kind, chosen.numeric, chosen.categories, chosen.add_indicator)
+    places: list[errors.Place] = []
     if not SHORTEST <= spec.deadline <= LONGEST:
         places.append({"pointer": "#/deadline", "detail": "must be between 1s and 7d"})
     if spec.model is not None and not is_name(spec.model):
         places.append({"pointer": "#/register/model", "detail": "must be a name: small letters, digits, . _ -"})
+    for field, names in (("features", training.features), ("baseline", training.baseline)):
+        places += _own_mistakes(field, names, training.target)
     if places:
         raise JobInvalid(f"{len(places)} value(s) of the job cannot work.", errors=places)
-
-
-def _mistakes_of_training(training: TrainingSpec) -> list[errors.Place]:
-    kind = estimator_kind(training.estimator.path, training.estimator.parameters, training.task)
-    chosen = training.preprocessing
-    steps_of(kind, chosen.numeric, chosen.categories, chosen.add_indicator)
-    return [
-        place
-        for field, names in (("features", training.features), ("baseline", training.baseline))
-        for place in _own_mistakes(field, names, training.target)
-    ]
 
 
 def missing_columns(spec: JobSpec, columns: Collection[str]) -> list[errors.Place]:
     """Where the job names columns that the dataset version does not have."""
     training = spec.training
-    if training is None:
-        return []  # its author knows what it reads
     named = [("#/target", training.target)]
     for field, names in (("features", training.features), ("baseline", training.baseline)):
         named += [(f"#/{field}/{index}", name) for index, name in enumerate(names or ())]

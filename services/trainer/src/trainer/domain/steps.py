@@ -14,11 +14,6 @@ LOOK = timedelta(seconds=5)
 GRACE = timedelta(seconds=6)
 """From the first look at a lease that ran out until the attempt is given up. Several heartbeats long: after the
 trainer itself was away, every runner gets its word in before it is called dead."""
-PATIENCE = timedelta(seconds=2)
-"""How long an attempt waits for a runner before less important ones are stopped for it."""
-POISON = 3
-"""Attempts that were lost with their runner, after which the job is what takes runners down."""
-POISON_HINT = "If it was not the job: run it again. Else it may want more than any host has."
 SWEEP = timedelta(minutes=10)
 """From a job's end until its row is dropped. Longer than any replica can stall: what one does late is undone then."""
 
@@ -33,8 +28,6 @@ class Sight:
     failures: int
     """Attempts that count against the retries."""
     now: datetime
-    lost: int = 0
-    """Attempts that were lost with their runner."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,6 @@ class Queue:
 @dataclass(frozen=True)
 class Withdraw:
     """Take back an attempt that nobody has begun."""
-
-
-@dataclass(frozen=True)
-class Preempt:
-    """Have less important attempts make way for one that no runner has taken."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ class Wait:
     why: Why | None = None
 
 
-Step = Pin | Queue | Withdraw | Preempt | Stop | Suspect | Lose | Commit | Register | Settle | Remove | Wait
+Step = Pin | Queue | Withdraw | Stop | Suspect | Lose | Commit | Register | Settle | Remove | Wait
 
 
 def next_step(seen: Sight) -> Step:
@@ -125,7 +113,7 @@ def next_step(seen: Sight) -> Step:
         return Commit() if job.spec.model is not None else Settle(Phase.SUCCEEDED)
     if _overdue(seen):
         return Settle(Phase.FAILED, _late(job))
-    if job.pinned is None and job.spec.dataset is not None:
+    if job.pinned is None:
         return Pin()
     return Queue(1) if attempt is None else _again(seen, attempt)
 
@@ -142,17 +130,10 @@ def _afterwards(job: Job, now: datetime) -> Step:
 def _watch(seen: Sight, attempt: Attempt) -> Step:
     unwanted = seen.job.cancel_requested or _overdue(seen)
     if attempt.phase is AttemptPhase.QUEUED:
-        return Withdraw() if unwanted else _untaken(attempt, seen.now)
+        return Withdraw() if unwanted else Wait(LOOK)
     if attempt.lease_until is None or attempt.lease_until <= seen.now:
         return _silent(attempt, seen.now)
     return Stop() if unwanted and not attempt.stop_requested else Wait(LOOK)
-
-
-def _untaken(attempt: Attempt, now: datetime) -> Step:
-    if attempt.created_at is None:
-        return Wait(LOOK)
-    left = attempt.created_at + PATIENCE - now
-    return Wait(left) if left > timedelta(0) else Preempt()
 
 
 def _silent(attempt: Attempt, now: datetime) -> Step:
@@ -168,8 +149,6 @@ def _again(seen: Sight, attempt: Attempt) -> Step:
         return following  # nothing was wrong with it
     if attempt.why.reason in USELESS:
         return Settle(Phase.FAILED, attempt.why)
-    if attempt.phase is AttemptPhase.LOST and seen.lost >= POISON:
-        return Settle(Phase.FAILED, Why(Reason.POISON, f"{seen.lost} attempts took their runner down.", POISON_HINT))
     if seen.failures > seen.job.spec.retries:
         tried = f" (tried {seen.failures} times)" if seen.failures > 1 else ""
         return Settle(
@@ -184,9 +163,7 @@ def _again(seen: Sight, attempt: Attempt) -> Step:
 
 def _overdue(seen: Sight) -> bool:
     job = seen.job
-    if job.registering or job.started_at is None or job.paused_since is not None:
-        return False
-    return seen.now >= job.started_at + job.spec.deadline + timedelta(seconds=job.paused_seconds)
+    return not job.registering and job.started_at is not None and seen.now >= job.started_at + job.spec.deadline
 
 
 def _late(job: Job) -> Why:

@@ -5,8 +5,8 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,14 +15,11 @@ from kit import errors, tracing
 from kit.reconcile import first
 from trainer.clients.ingest import IngestClient
 from trainer.clients.trainer import TrainerClient
-from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputFile, Shard
+from trainer.domain.attempts import RESULT_FILE, AttemptResult, Outcome, OutputFile
 from trainer.domain.grants import Grant
 from trainer.domain.leased import MEMORY_HINT
-from trainer.domain.programs import COLLECTED, SANDBOX_HINT, WARDEN_FILE
-from trainer.domain.steps import POISON_HINT
-from trainer.runner import bundles, inputs, traces
-from trainer.runner.bundles import SandboxMissing, Wardens
-from trainer.runner.host import Home, Record, write_private
+from trainer.runner import inputs, traces
+from trainer.runner.host import Home, Record
 from trainer.runner.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -34,10 +31,6 @@ FAREWELL = timedelta(seconds=3)
 """How long a runner that ends itself tries to say what became of its attempts. Its successor says it otherwise."""
 FIRST_WORD = 2.0
 """Seconds that the program's start waits for what is said before it: so the job's log is in order."""
-POISON = 3
-"""Runners that have ended with the attempt, after which it is what ends them …"""
-WELL = 30
-"""… unless so many heartbeats went well since."""
 PASSING = (errors.Unavailable, errors.TooMany, errors.Unauthenticated)
 LOST = (errors.NotFound, errors.Conflict)
 
@@ -50,7 +43,6 @@ class Rules:
     beat: timedelta
     grace: timedelta
     trainer_url: str
-    bundles: Wardens = field(default_factory=Wardens)
 
 
 class GaveUp(Exception):
@@ -83,7 +75,6 @@ class Attending:
     def leave(self) -> None:
         """End the program, say so if there is time, and leave the rest to the next runner."""
         self._leaving = True
-        self._note(taken=-1)  # it is for no fault of the attempt that the next runner takes it over
         self._stop.set()
         self._hurry()
 
@@ -114,9 +105,6 @@ class Attending:
 
     async def _live(self) -> None:
         failure = None
-        if self._record.taken >= POISON:
-            await self._give_up()
-            return
         if self._record.started and self._processes.began:
             self._say("info", "The runner was started anew, and took the job over.")
         else:
@@ -128,45 +116,20 @@ class Attending:
         await self._watch()
         await self._hand_over(failure)
 
-    async def _give_up(self) -> None:
-        """Say that it takes runners down, and touch nothing of it but its processes."""
-        while self._processes.alive():
-            self._processes.kill()
-            await asyncio.sleep(LOOK)
-        self._handing_over = True
-        said = f"The runner ended {self._record.taken} times while it had this attempt, and was started anew."
-        await self._finish(None, {"reason": "poison", "message": said, "hint": POISON_HINT})
-
     async def _prepare(self) -> dict[str, str] | None:
         """Why the program cannot be started, or None."""
         try:
             shards = await self._patiently(lambda: inputs.fetch(self._ingest, self.grant, self._work), self._stop)
-            await self._write_job(shards)
+            rules = self._rules
+            inputs.write_job(self.grant, self._work, rules.trainer_url, shards, memory=rules.memory)
         except GaveUp:
             return None  # told to stop
-        except SandboxMissing as exc:
-            return {"reason": "sandbox-missing", "message": str(exc), "hint": SANDBOX_HINT}
         except errors.Error as exc:
             return {"reason": "inputs-unavailable", "message": exc.detail}
         except OSError as exc:
             return no_room(exc)
-        if self.grant.dataset is not None:
-            self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
+        self._say("info", f"Read {sum(shard.rows for shard in shards)} rows of {self.grant.dataset}.")
         return None
-
-    async def _write_job(self, shards: Sequence[Shard]) -> None:
-        rules, grant = self._rules, self.grant
-        if not grant.is_bundle:
-            inputs.write_job(grant, self._work, rules.trainer_url, shards, memory=rules.memory)
-            return
-        python = await rules.bundles.python_for(grant)
-        await self._patiently(lambda: bundles.fetch(self._trainer, grant, self._work), self._stop)
-        columns = await self._patiently(lambda: bundles.columns(self._ingest, grant), self._stop)
-        secrets: Mapping[str, str] = {}
-        if grant.bundle.secrets:
-            secrets = await self._patiently(lambda: self._trainer.secrets(grant), self._stop)
-        told = rules.bundles.told(grant, self._home, python, shards, columns, rules.trainer_url, rules.memory, secrets)
-        write_private(self._work / WARDEN_FILE, json.dumps(told.to_json()))
 
     def _start(self) -> dict[str, str] | None:
         """Why the program was not started, or None."""
@@ -184,8 +147,7 @@ class Attending:
         loop = asyncio.get_running_loop()
         kill_at: float | None = None
         while self._processes.alive():
-            # A warden sees to that by itself: it knows what of it is shared, and says how much it was.
-            if not self.grant.is_bundle and self._processes.resident() > self._rules.memory:
+            if self._processes.resident() > self._rules.memory:
                 self._note(ended_for="memory")
                 self._processes.kill()
             elif self._stop.is_set() and kill_at is None:
@@ -239,8 +201,7 @@ class Attending:
         return True
 
     async def _put(self, file: OutputFile) -> None:
-        folder = self._work / COLLECTED if self.grant.is_bundle else self._work
-        path = folder / Path(file.path).name
+        path = self._work / Path(file.path).name
         await self._patiently(lambda: self._trainer.put_output(self.grant, file, path), self._late)
 
     async def _finish(self, result: AttemptResult | None, failure: dict[str, str] | None) -> None:
@@ -251,8 +212,6 @@ class Attending:
             await self._trainer.finish(self.grant, exit_code=exit_code, result=document, failure=failure)
 
         await self._patiently(say, self._late)
-        if result is not None and result.outcome is Outcome.SUCCEEDED and self.grant.is_bundle:
-            self._home.forget_job(self.grant)
         log.info("handed over", extra={"attempt": self.grant.attempt, "exit_code": exit_code})
 
     def _tell_of_program(self) -> None:
@@ -290,15 +249,11 @@ class Attending:
 
     async def _beat(self) -> None:
         """Until the attempt is lost."""
-        beats = 0
         while True:
             with contextlib.suppress(*PASSING), tracing.quietly():
                 if await self._trainer.beat(self.grant):
                     self._stop.set()
                 await self._flush()
-                beats += 1
-            if beats == WELL and self._record.taken > 0:
-                self._note(taken=0)
             await asyncio.sleep(self._rules.beat.total_seconds())
 
     def _note(self, **known: Any) -> None:

@@ -5,16 +5,12 @@
 <folder>/attempts/<id>/record.json what was granted, and what was done about it (0600: it holds a token)
 <folder>/attempts/<id>/work/       where the program works (0700)
 <folder>/attempts/<id>/output      what it printed
-<folder>/jobs/<id>/checkpoints/    what a bundle's next attempt on this host goes on from
 """
 
-import contextlib
 import fcntl
 import json
 import os
 import shutil
-import subprocess
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -35,8 +31,6 @@ class Record:
     """Whether a keeper was started, or was just about to be."""
     ended_for: Literal["", "stop", "memory"] = ""
     """Why we ended the program, if we did."""
-    taken: int = 0
-    """How often a runner that was started anew has taken it over, since all was well for a while."""
     lines: int = 0
     """Lines that the runner has written to the job's log."""
     process: str = ""
@@ -58,8 +52,6 @@ class Home:
         self.lock = folder / "lock"
         self._attempts = folder / "attempts"
         self._attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._jobs = folder / "jobs"
-        self._jobs.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
         self._held: int | None = None
 
@@ -95,7 +87,7 @@ class Home:
             try:
                 found.append(Record.from_json(json.loads((folder / RECORD).read_text())))
             except (OSError, ValueError, TypeError, KeyError):
-                remove(folder)
+                shutil.rmtree(folder, ignore_errors=True)
         return found
 
     def save(self, record: Record) -> None:
@@ -108,40 +100,16 @@ class Home:
         """Remove everything of an attempt. Its processes have ended."""
         folder = self.folder_of(grant)
         (folder / RECORD).unlink(missing_ok=True)  # first: half a folder is nobody's
-        remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def folder_of(self, grant: Grant) -> Path:
         return self._attempts / str(uuid.UUID(grant.attempt))
-
-    def checkpoints_of(self, grant: Grant) -> Path:
-        """Where the job keeps what its next attempt here goes on from."""
-        return self._jobs / str(uuid.UUID(grant.job)) / "checkpoints"
-
-    def forget_job(self, grant: Grant) -> None:
-        """Remove what the job kept for another attempt."""
-        remove(self._jobs / str(uuid.UUID(grant.job)))
-
-    def forget_jobs(self, age: float) -> None:
-        """Remove what jobs kept that nobody has come back to for so many seconds."""
-        known = {record.grant.job for record in self.records()}
-        for folder in self._jobs.iterdir():
-            if folder.name not in known and folder.stat().st_mtime < time.time() - age:
-                remove(folder)
 
     def work_of(self, grant: Grant) -> Path:
         return self.folder_of(grant) / "work"
 
     def output_of(self, grant: Grant) -> Path:
         return self.folder_of(grant) / "output"
-
-
-def remove(folder: Path) -> None:
-    """A folder in which a stranger could write: folders of it may be closed, or deeper than Python goes."""
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for command in (["chmod", "-R", "u+rwX", str(folder)], ["rm", "-rf", str(folder)]):
-            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603 - a path of ours
 
 
 def write_private(path: Path, text: str) -> None:

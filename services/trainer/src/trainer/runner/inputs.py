@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,7 @@ from kit.roles import Role
 from trainer.clients.ingest import IngestClient, ShardSeen
 from trainer.domain.attempts import JOB_FILE, AttemptJob, Shard
 from trainer.domain.grants import Grant
-from trainer.domain.jobs import Pinned
-from trainer.runner.host import remove, write_private
+from trainer.runner.host import write_private
 
 FOLDER = "inputs"
 
@@ -25,26 +25,24 @@ async def fetch(ingest: IngestClient, grant: Grant, work: Path) -> Sequence[Shar
         errors.Unavailable: ingest does not answer.
     """
     await asyncio.to_thread(_clear, work)
-    principal, pinned = Principal(grant.project, Role.VIEWER, grant.subject), grant.pinned
-    if pinned is None:
-        return []
+    principal = Principal(grant.project, Role.VIEWER, grant.subject)
     return [
-        await _fetch_one(ingest, principal, pinned, work, index, shard)
-        for index, shard in enumerate(await ingest.shards(principal, pinned))
+        await _fetch_one(ingest, principal, grant, work, index, shard)
+        for index, shard in enumerate(await ingest.shards(principal, grant.pinned))
     ]
 
 
 def _clear(work: Path) -> None:
-    remove(work)
+    shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
     (work / FOLDER).mkdir()
 
 
 async def _fetch_one(
-    ingest: IngestClient, principal: Principal, pinned: Pinned, work: Path, index: int, shard: ShardSeen
+    ingest: IngestClient, principal: Principal, grant: Grant, work: Path, index: int, shard: ShardSeen
 ) -> Shard:
     path = f"{FOLDER}/{index:05}.parquet"
-    await ingest.fetch(principal, pinned, shard, work / path)
+    await ingest.fetch(principal, grant.pinned, shard, work / path)
     return Shard(path=path, split=shard.split, rows=shard.rows, digest=shard.digest)
 
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from prometheus_client import Gauge, Histogram
@@ -15,8 +14,6 @@ from kit.metrics import LONG
 from kit.reconcile import first
 from trainer.clients.trainer import TrainerClient
 from trainer.domain.grants import Grant
-from trainer.domain.resources import CORE
-from trainer.domain.rooms import Room
 from trainer.runner.attending import Attending, no_room
 from trainer.runner.host import Home, Record
 
@@ -27,9 +24,6 @@ ATTENDED = Gauge("trainyard_trainer_runner_attempts", "Attempts that this runner
 ATTEMPT_SECONDS = Histogram(
     "trainyard_trainer_attempt_seconds", "From the grant of an attempt to its end here.", buckets=LONG
 )
-HOUR = 3600.0
-KEPT = 7 * 24 * HOUR
-"""Seconds for which a job's checkpoints wait for its next attempt on this host."""
 SOON = 0.3
 RETRY = 0.1
 
@@ -38,16 +32,14 @@ class Runner:
     """One for each host."""
 
     def __init__(
-        self, home: Home, trainer: TrainerClient, attend: Callable[[Record], Attending], *, slots: int, gpus: int = 0
+        self, home: Home, trainer: TrainerClient, attend: Callable[[Record], Attending], *, slots: int
     ) -> None:
         self._home = home
         self._trainer = trainer
         self._make = attend
         self._slots = slots
-        self._gpus = gpus
         self._attended: dict[str, Attending] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._sweep_at = 0.0
         SLOTS.set(slots)
         ATTENDED.set_function(lambda: len(self._tasks))
 
@@ -59,13 +51,9 @@ class Runner:
             await first(stop, seconds=RETRY)  # an earlier runner is just ending
         try:
             for record in self._home.records():
-                taken = replace(record, taken=record.taken + 1)
-                with contextlib.suppress(OSError):
-                    self._home.save(taken)  # before anything of it is touched: it may be what ends runners
-                self._attend(taken)
+                self._attend(record)
             stopped = asyncio.create_task(stop.wait())
             while not stop.is_set():
-                await self._sweep()
                 await self._take(stopped)
             stopped.cancel()
             for attending in self._attended.values():
@@ -75,24 +63,12 @@ class Runner:
         finally:
             self._home.leave()
 
-    async def _sweep(self) -> None:
-        """What jobs kept here for another attempt that never came."""
-        if time.monotonic() >= self._sweep_at:
-            self._sweep_at = time.monotonic() + HOUR
-            await asyncio.to_thread(self._home.forget_jobs, KEPT)
-
-    def _room(self) -> Room:
-        """For more than is worked on now: a slot is a processor."""
-        cpu_millis, taken = self._slots * CORE, [attending.grant for attending in self._attended.values()]
-        free = max(0, cpu_millis - sum(grant.cpu_millis for grant in taken))
-        return Room(cpu_millis, free, self._gpus, max(0, self._gpus - sum(grant.gpus for grant in taken)))
-
     async def _take(self, stopped: "asyncio.Task[bool]") -> None:
         free = self._slots - len(self._tasks)
         if free <= 0:
             await asyncio.wait({stopped, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
             return
-        asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL, room=self._room()))
+        asked = asyncio.create_task(self._trainer.lease(free, list(self._attended), wait=LONG_POLL))
         await asyncio.wait({stopped, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             asked.cancel()  # what it was about to bring is brought again to the next runner

@@ -22,7 +22,6 @@ from typing import NoReturn
 from trainer.runtime.environments import environment_of
 
 CLAIM_FILE, PID_FILE, EXIT_FILE = "keeper.lock", "keeper.pid", "exit"
-PROGRAM, WARDEN, WARDEN_FILE = "trainer.runtime.program", "trainer.runtime.warden", "warden.json"
 TAKEN = 75
 ORPHAN = 30.0
 """Seconds without a runner after which the program is told to stop …"""
@@ -81,7 +80,6 @@ def exit_code_of(folder: Path) -> int | None:
 
 
 def _become_program(folder: Path) -> NoReturn:  # pragma: no cover - in the child, which becomes another program
-    module = WARDEN if (folder / WARDEN_FILE).exists() else PROGRAM
     try:
         # SIGTERM is held back until the program can answer it: a mask outlives exec.
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
@@ -90,11 +88,10 @@ def _become_program(folder: Path) -> NoReturn:  # pragma: no cover - in the chil
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
-            if module == PROGRAM:  # a warden sees to memory itself: what others use may want more addresses than that
-                resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+            resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILES, FILES))
-        program = [sys.executable, "-P", "-m", module, str(folder)]
+        program = [sys.executable, "-P", "-m", "trainer.runtime.program", str(folder)]
         os.execve(sys.executable, program, environment_of(os.environ))  # noqa: S606 - our own interpreter, no shell
     finally:
         os._exit(70)

@@ -1,6 +1,8 @@
-"""What an attempt leaves in its folder: files with their digests."""
+"""What an attempt leaves in its folder: files with their digests, and the result, whole or not at all."""
 
 import hashlib
+import json
+import os
 import platform
 from collections.abc import Iterable
 from functools import cache
@@ -11,7 +13,7 @@ from typing import Any
 import models
 from models.formats import digest_of
 from trainer import runtime
-from trainer.domain.attempts import ONNX_FILE, SKOPS_FILE, ModelOutput, OutputFile
+from trainer.domain.attempts import ONNX_FILE, RESULT_FILE, SKOPS_FILE, AttemptResult, ModelOutput, OutputFile
 
 DEPENDED_ON = ("numpy", "scikit-learn", "skops", "skl2onnx", "onnx", "onnxruntime")
 FORMATS = (("skops", SKOPS_FILE), ("onnx", ONNX_FILE))
@@ -40,6 +42,16 @@ def model_of(
         environment=versions(),
         code_digest=code_digest(),
     )
+
+
+def write_result(folder: Path, result: AttemptResult) -> None:
+    """By renaming a file that is on the disk: a reader sees all of it or none."""
+    staged = folder / f"{RESULT_FILE}.part"
+    with staged.open("w") as file:
+        json.dump(result.to_json(), file, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(folder / RESULT_FILE)
 
 
 @cache

@@ -14,10 +14,9 @@ import httpx2
 
 from kit.tracing import unsampled
 from trainer.domain.attempts import EXIT_OF, JOB_FILE, STAGES_FILE, AttemptJob, AttemptResult, Exit, Outcome
-from trainer.runtime import training
+from trainer.runtime import outputs, training
 from trainer.runtime.mistakes import UserMistake
 from trainer.runtime.reporting import ReportedLogs, Reporter
-from trainer.runtime.writing import write_result
 
 TIMEOUT = 5.0  # seconds that a call to the attempt's URL may take
 AGAIN = 1.0  # seconds after which a stop is said again that nothing has come of
@@ -46,7 +45,7 @@ def main(folder: Path) -> Exit:
         handler = ReportedLogs(reporter)
         _log_to(logging.StreamHandler(), handler)
         result = _attempt(job, folder, reporter)
-        write_result(folder, result)
+        outputs.write_result(folder, result)
         reporter.close()
         logging.getLogger().removeHandler(handler)
     return EXIT_OF[result.outcome]

@@ -8,8 +8,6 @@ import contextlib
 import json
 import logging
 import math
-import os
-import signal
 import sys
 import threading
 import time
@@ -24,14 +22,11 @@ OVER = frozenset({401, 403, 404, 409, 410})
 REFUSED = frozenset({400, 413, 415, 422})
 """What will not be taken however often it is sent: the job goes on without these lines."""
 MAX_WAITING = 10_000
-KEPT = 100_000
-"""Of a program that may print as it likes: its log is complete while the trainer is away for a while."""
 MAX_BATCH = 500
 MAX_MESSAGE = 16_384
 MAX_BYTES = 512 << 10
 """Of a batch: the trainer takes a MiB of JSON."""
 TICK = timedelta(seconds=1)
-TIMEOUT = 5.0
 FAREWELL = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
@@ -41,21 +36,12 @@ class Reporter:
     """Sends what it is given to the attempt's URL; `over` is called once when the attempt is said to be over."""
 
     def __init__(
-        self,
-        client: httpx2.Client,
-        *,
-        beat: timedelta,
-        over: Callable[[], None],
-        trail: Path | None = None,
-        keep: int = MAX_WAITING,
+        self, client: httpx2.Client, *, beat: timedelta, over: Callable[[], None], trail: Path | None = None
     ) -> None:
-        """`trail` is the file in which the beginning of each stage is written down; `keep` of each kind may wait."""
+        """`trail` is the file in which the beginning of each stage is written down."""
         self._client = client
         self._trail = trail
-        self._keep = keep
         self._beat = beat
-        self.is_heard = True
-        """Whether what was sent last came there."""
         self._over = over
         self._said_over = False
         self._lock = threading.Lock()
@@ -89,15 +75,6 @@ class Reporter:
             with contextlib.suppress(OSError), self._trail.open("a") as file:  # a full disk ends no job for this
                 file.write(json.dumps({"stage": stage, "at": time.time_ns()}) + "\n")
 
-    def progress(self, stage: str, fraction: float) -> None:
-        """How much of all is done. It goes out with the next heartbeat."""
-        self._progress = {"stage": stage, "fraction": fraction}
-
-    @property
-    def backlog(self) -> int:
-        """How many lines and points wait."""
-        return sum(map(len, self._waiting.values()))
-
     def close(self) -> None:
         """Send what is left, for some seconds at most."""
         self._closing.set()
@@ -108,7 +85,7 @@ class Reporter:
             self._numbers[kind] += 1
             waiting = self._waiting[kind]
             waiting.append({"number": self._numbers[kind], "at": datetime.now(UTC).isoformat(), **entry})
-            del waiting[: -self._keep]
+            del waiting[:-MAX_WAITING]
 
     def _run(self) -> None:
         since = self._beat  # the first heartbeat goes out at once
@@ -137,15 +114,14 @@ class Reporter:
                 if not self._send(kind, {envelope: batch}):
                     return False
                 with self._lock:
-                    waiting = self._waiting[kind]  # of what was sent, some may have been dropped since
-                    del waiting[: max(0, batch[-1]["number"] + 1 - (waiting[0]["number"] if waiting else 0))]
+                    last = batch[-1]["number"]
+                    self._waiting[kind] = [entry for entry in self._waiting[kind] if entry["number"] > last]
         return True
 
     def _send(self, kind: str, body: dict[str, Any]) -> bool:
         try:
             response = self._client.post(f"/{kind}", json=body)
         except httpx2.HTTPError:
-            self.is_heard = False
             return False
         except ValueError as exc:
             sys.stderr.write(f"{kind} cannot be sent: {exc}\n")
@@ -154,22 +130,12 @@ class Reporter:
             self._end()
         if response.status_code in REFUSED:
             sys.stderr.write(f"{kind} refused: {response.text[:500]}\n")  # a log record would come back here
-        self.is_heard = response.is_success or response.status_code in REFUSED
-        return self.is_heard
+        return response.is_success or response.status_code in REFUSED
 
     def _end(self) -> None:
         if not self._said_over:
             self._said_over = True
             self._over()
-
-
-def reporter_for(url: str, token: str, beat: timedelta) -> Reporter:
-    """One that is begun, for an attempt's URL and its token."""
-    headers = {"Authorization": f"Bearer {token}"}
-    client = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False)
-    reporter = Reporter(client, beat=beat, over=lambda: os.kill(os.getpid(), signal.SIGTERM), keep=KEPT)
-    reporter.start()
-    return reporter
 
 
 def _clean(message: str) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -31,18 +31,10 @@ from trainer.domain.leased import (
     Ending,
     StaleFence,
 )
-from trainer.domain.rooms import Room, taken_into
-from trainer.store.jobs import JobStore
-from trainer.store.ledger import charged
-from trainer.store.placing import fits
-from trainer.store.shares import TAKEN, ShareStore, admission, given_back
 from trainer.store.tables import attempts, jobs
 
 ENDED = Counter("trainyard_trainer_attempts_total", "Attempts that ended.", ["phase", "reason"])
-_NOT_READ = {"token_digest", "progress", "log_bytes", "admitted", "priority", *TAKEN}
-ENDED_COLUMNS = [
-    attempts.c[name] for name in ("project", "id", "job_id", "admitted", *TAKEN, "started_at", "finished_at")
-]
+_NOT_READ = {"token_digest", "progress", "log_bytes", "created_at"}
 COLUMNS = [column for column in attempts.c if column.name not in _NOT_READ]
 
 
@@ -79,12 +71,6 @@ class AttemptStore:
         query = sa.select(sa.func.count()).where(
             attempts.c.project == job.project, attempts.c.job_id == job.id, attempts.c.phase.in_(COUNTED)
         )
-        return int((await self._connection.execute(query)).scalar_one())
-
-    async def lost(self, job: Job) -> int:
-        """How many attempts of the job were lost with their runner."""
-        of = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id)
-        query = sa.select(sa.func.count()).where(of, attempts.c.phase == AttemptPhase.LOST)
         return int((await self._connection.execute(query)).scalar_one())
 
     async def oldest_queued(self) -> float:
@@ -126,38 +112,23 @@ class AttemptStore:
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else _attempt(row)
 
-    async def queue(self, job: Job, number: int) -> Attempt | None:
-        """A new attempt that any runner may lease; None: it does not fit into its project's quota, or it is not its
-        turn. The project's row is locked from here on."""
-        if (await ShareStore(self._connection).lock(job.project)).is_spent:
-            return None
-        asked, admitted = job.spec.asks, admission(job)
-        values: dict[str, Any] = {"id": uuid7(), "job_id": job.id, "number": number, "priority": job.spec.priority}
-        values |= {"admitted": True, **asdict(asked)}
-        given = [sa.literal(value, attempts.c[name].type) for name, value in values.items()]
-        statement = (
-            sa.insert(attempts)
-            .from_select(["project", *values], sa.select(admitted.c.project, *given))
-            .add_cte(admitted)
-            .returning(*COLUMNS)
-        )
-        row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _attempt(row)
+    async def queue(self, job: Job, number: int) -> Attempt:
+        """A new attempt that any runner may lease."""
+        values = {"project": job.project, "id": uuid7(), "job_id": job.id, "number": number}
+        row = (await self._connection.execute(sa.insert(attempts).values(values).returning(*COLUMNS))).one()
+        return _attempt(row)
 
-    async def lease(self, host: str, limit: int, *, ttl: timedelta, room: Room | None = None) -> Sequence[Granted]:
-        """Give queued attempts to a runner: those of the highest priority first, and of these the oldest."""
+    async def lease(self, host: str, limit: int, *, ttl: timedelta) -> Sequence[Granted]:
+        """Give queued attempts to a runner, the oldest first."""
         queued = (
-            sa.select(attempts.c.project, attempts.c.id, attempts.c.cpu_millis, attempts.c.gpus)
+            sa.select(attempts.c.project, attempts.c.id)
             .join(jobs, sa.and_(jobs.c.project == attempts.c.project, jobs.c.id == attempts.c.job_id))
             .where(attempts.c.phase == AttemptPhase.QUEUED, ~jobs.c.cancel_requested, jobs.c.phase.not_in(FINAL))
-            .where(fits(host, one_node=room is not None))
-            .order_by(attempts.c.priority.desc(), attempts.c.created_at)
-            .limit(limit if room is None else limit + LOOK_PAST)
+            .order_by(attempts.c.created_at)
+            .limit(limit)
             .with_for_update(skip_locked=True, of=[jobs, attempts])
         )
-        found = [((row.project, row.id), row.cpu_millis, row.gpus) for row in await self._connection.execute(queued)]
-        chosen = [name for name, *_ in found] if room is None else taken_into(room, found, limit)
-        return [await self._grant(*name, host, ttl) for name in chosen]
+        return [await self._grant(*row, host, ttl) for row in (await self._connection.execute(queued)).all()]
 
     async def regrant(self, host: str, holding: Collection[uuid.UUID], *, ttl: timedelta) -> Sequence[Granted]:
         """Give a runner anew what it was given and does not know of: the answer to its lease was lost.
@@ -206,18 +177,6 @@ class AttemptStore:
         """The runner hears of it with its next heartbeat, the program with its own."""
         await self._change(attempt, AttemptPhase.RUNNING, stop_requested=True)
 
-    async def position(self, job: Job) -> int | None:
-        """Where its attempt is among all that wait for a runner; None: it has none that does."""
-        others, queued = attempts.alias(), attempts.c.phase == AttemptPhase.QUEUED
-        older = sa.and_(others.c.priority == attempts.c.priority, others.c.created_at <= attempts.c.created_at)
-        before = sa.select(sa.func.count()).where(
-            others.c.phase == AttemptPhase.QUEUED, sa.or_(others.c.priority > attempts.c.priority, older)
-        )
-        mine = sa.and_(attempts.c.project == job.project, attempts.c.job_id == job.id, queued)
-        query = sa.select(before.correlate(attempts).scalar_subquery()).where(mine)
-        found: int | None = (await self._connection.execute(query)).scalar_one_or_none()
-        return found
-
     async def suspect(self, attempt: Attempt) -> None:
         """Note a silence, unless the runner has spoken since."""
         await self._change(attempt, AttemptPhase.RUNNING, attempts.c.lease_until <= NOW, suspected_at=NOW)
@@ -249,10 +208,6 @@ class AttemptStore:
             exit_code=exit_code,
             result=None if result is None else result.to_json(),
         )
-
-    async def note_result(self, attempt: Attempt, result: AttemptResult) -> None:
-        """Keep what the program said of its end, until its runner says that this was it."""
-        await self._change(attempt, AttemptPhase.RUNNING, attempts.c.fence == attempt.fence, result=result.to_json())
 
     async def progress(self, job: Job) -> dict[str, Any] | None:
         """What the program of the newest attempt said last."""
@@ -303,8 +258,7 @@ class AttemptStore:
         await self._connection.execute(sa.update(attempts).where(of).values(**values))
 
     async def _end(self, attempt: Attempt, ending: Ending, *where: sa.ColumnElement[bool], **values: object) -> bool:
-        """It ends, gives back what it has taken, and is charged for it: all in one statement."""
-        ended = (
+        statement = (
             sa.update(attempts)
             .where(_is(attempt.project, attempt.id), attempts.c.phase.in_(LIVE), *where)
             .values(
@@ -317,19 +271,12 @@ class AttemptStore:
                 finished_at=NOW,
                 **values,
             )
-            .returning(*ENDED_COLUMNS)
-            .cte("ended")
         )
-        statement = sa.select(ended.c.id).add_cte(given_back(ended), charged(ended))
-        has_ended = (await self._connection.execute(statement)).one_or_none() is not None
+        has_ended = (await self._connection.execute(statement)).rowcount == 1
         if has_ended:
             ENDED.labels(ending.phase, ending.why.reason).inc()
-            await JobStore(self._connection).wake_next(attempt.project)
         return has_ended
 
-
-LOOK_PAST = 50
-"""Attempts that a host cannot hold, and looks past."""
 
 LOST_HINT = "Its host may be gone or overloaded."
 

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import leases, tracing
 from kit.db import NOW
 from trainer.domain.attempts import TrainingSpec
-from trainer.domain.bundles import BundleSpec
 from trainer.domain.jobs import (
     FINAL,
     NO_REASON,
@@ -25,8 +24,6 @@ from trainer.domain.jobs import (
     Reason,
     Why,
 )
-from trainer.domain.resources import Resources
-from trainer.store.shares import first_waiting
 from trainer.store.tables import jobs
 
 _NOT_READ = {"due_at", "fence", "lease_until", "traceparent"}
@@ -133,13 +130,7 @@ class JobStore:
 
     async def begin(self, project: str, job_id: uuid.UUID) -> None:
         """An attempt of the job has a runner."""
-        paused = sa.func.coalesce(sa.func.extract("epoch", NOW - jobs.c.paused_since), 0)
-        started: dict[str, Any] = {
-            "phase": Phase.RUNNING,
-            "started_at": sa.func.coalesce(jobs.c.started_at, NOW),
-            "paused_seconds": jobs.c.paused_seconds + paused,
-            "paused_since": None,
-        }
+        started = {"phase": Phase.RUNNING, "started_at": sa.func.coalesce(jobs.c.started_at, NOW)}
         await self._connection.execute(
             sa.update(jobs)
             .where(_is(project, job_id), jobs.c.phase.not_in(FINAL))
@@ -149,13 +140,6 @@ class JobStore:
     async def wake(self, project: str, job_id: uuid.UUID) -> None:
         """Something has happened to the job's attempt: whoever looks at the job just now has to look again."""
         await self._connection.execute(sa.update(jobs).where(_is(project, job_id)).values(**_WOKEN))
-
-    async def wake_next(self, project: str) -> None:
-        """Look at the job that comes first in its project's queue: there may be room for it."""
-        # One that is locked just now is about to lock the project's row too, and then sees what there is.
-        first = sa.select(jobs.c.id).where(jobs.c.project == project, jobs.c.id.in_(first_waiting(project)))
-        free = first.with_for_update(skip_locked=True).cte("free")
-        await leases.wake(self._connection, jobs, jobs.c.project == project, jobs.c.id.in_(sa.select(free.c.id)))
 
     async def wake_waiting(self, project: str, dataset: str) -> int:
         """Something has happened to a dataset: look again at the jobs that wait for a version of it. Says how many."""
@@ -176,15 +160,9 @@ class JobStore:
         due_in: timedelta | None,
         why: Why | None = None,
         pinned: Pinned | None = None,
-        waits: bool = False,
         **values: object,
     ) -> bool:
-        """Record what the owner of the lease did for the job it saw, and give the lease back.
-
-        `waits`: for what others have; a job that has begun does so at the expense of nobody's deadline.
-        """
-        if waits and seen.started_at is not None:
-            values["paused_since"] = sa.func.coalesce(jobs.c.paused_since, NOW)
+        """Record what the owner of the lease did for the job it saw, and give the lease back."""
         if why is not None:
             values |= _why(why)
         if pinned is not None:
@@ -232,26 +210,16 @@ def document_of(spec: JobSpec) -> dict[str, Any]:
     """As the row has it."""
     return {
         "dataset": spec.dataset,
-        "training": None if spec.training is None else spec.training.to_json(),
-        "bundle": None if spec.bundle is None else spec.bundle.to_json(),
+        "training": spec.training.to_json(),
         "retries": spec.retries,
         "deadline": spec.deadline.total_seconds(),
         "model": spec.model,
-        "resources": spec.resources.to_json(),
-        "priority": spec.priority,
     }
 
 
-def spec_of(document: dict[str, Any]) -> JobSpec:
-    """Of what `document_of` made."""
-    training, bundle = document["training"], document.get("bundle")
-    read = {
-        "training": None if training is None else TrainingSpec.from_json(training),
-        "bundle": None if bundle is None else BundleSpec.from_json(bundle),
-        "deadline": timedelta(seconds=document["deadline"]),
-        "resources": Resources.from_json(document.get("resources", {})),
-    }
-    return JobSpec(**document | read)
+def _spec(document: dict[str, Any]) -> JobSpec:
+    training, deadline = TrainingSpec.from_json(document["training"]), timedelta(seconds=document["deadline"])
+    return JobSpec(**document | {"training": training, "deadline": deadline})
 
 
 def _job(row: sa.Row[Any]) -> Job:
@@ -261,7 +229,7 @@ def _job(row: sa.Row[Any]) -> Job:
     return Job(
         **values
         | {
-            "spec": spec_of(values["spec"]),
+            "spec": _spec(values["spec"]),
             "phase": Phase(values["phase"]),
             "why": why,
             "pinned": None if reference is None else Pinned(reference, digest),

@@ -1,1 +1,0 @@
-"""A second reconciler: brings every sweep to its end."""
