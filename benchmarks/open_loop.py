@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length:"
+CHUNKED, LAST_CHUNK = b"transfer-encoding: chunked", b"\r\n0\r\n\r\n"
 GOOD = frozenset({200})
 FRESH = 10.0
 """Seconds after which the bytes of a request are made anew: tokens grow old."""
@@ -202,6 +203,21 @@ class _Firing:
             connection.abort()
 
 
+def answered(heard: bytes) -> int | None:
+    """The status of an answer once all of it was heard: by its length, or to its last chunk; None before."""
+    end = heard.find(HEAD_END)
+    if end < 0:
+        return None
+    head = heard[:end].lower()
+    if CHUNKED in head:
+        is_whole = heard.endswith(LAST_CHUNK)
+    else:
+        found = head.find(LENGTH)
+        length = 0 if found < 0 else int(head[found + len(LENGTH) :].split(b"\r\n", 1)[0])
+        is_whole = len(heard) >= end + len(HEAD_END) + length
+    return int(head[9:12]) if is_whole else None
+
+
 class _Connection(asyncio.Protocol):
     """One question at a time."""
 
@@ -222,17 +238,12 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._heard + data if self._heard else data
-        end = self._heard.find(HEAD_END)
-        if end < 0:
+        if self.moment is None or (status := answered(self._heard)) is None:
             return
-        head = self._heard[:end].lower()
-        found = head.find(LENGTH)
-        length = 0 if found < 0 else int(head[found + len(LENGTH) :].split(b"\r\n", 1)[0])
-        if len(self._heard) < end + len(HEAD_END) + length or self.moment is None:
-            return
+        closes = b"connection: close" in self._heard[: self._heard.find(HEAD_END)].lower()
         moment, self.moment, self._heard = self.moment, None, b""
-        self._firing.ended(moment, int(head[9:12]))
-        if b"connection: close" in head:
+        self._firing.ended(moment, status)
+        if closes:
             self.abort()
         else:
             self._firing.freed(self)
